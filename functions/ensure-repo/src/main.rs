@@ -1,1 +1,9 @@
-fn main(){}
+//! The Lambda function `ensure-repo`.
+
+use shared::{config, registry::Registries, serve::serve};
+
+#[tokio::main]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    let registries = Registries::new(config::from_env().await)?;
+    serve(registries, async |registries, input, _| ensure_repo::handle(registries, input).await).await
+}

@@ -1,1 +1,137 @@
-//! x
+//! PutManifest: children before parents, byte for byte, and the tag last.
+//!
+//! The tag follows the source. It is compared before it is put, and again after: a run that was overtaken leaves the
+//! tag to the newer image, or hands it back.
+
+use std::{collections::HashSet, time::Instant};
+
+use jiff::Timestamp;
+use shared::{
+    contract::{Put, Status, TargetInput, milliseconds},
+    error::{ErrorName, Named},
+    manifest::{Manifest, ManifestError, walk},
+    names::{Digest, ImageTag},
+    registry::{ImageId, PutImage, Registries, RegistryError, Repository},
+};
+
+/// Why the image could not be put.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The source's manifests could not be read.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// A call failed, or the tag is taken.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+}
+
+impl Named for Error {
+    fn name(&self) -> ErrorName {
+        match self {
+            Self::Manifest(error) => error.name(),
+            Self::Registry(error) => error.name(),
+        }
+    }
+}
+
+/// Puts the image's manifests, and its tag.
+///
+/// # Errors
+/// `LayersMissing` when the target lacks a blob, `TagConflict` when the tag is immutable and taken, `ImageNotFound`
+/// when the source lost the image, `DigestMismatch`, `QuotaExceeded`, `RepositoryNotFound`, `AccessDenied`,
+/// `RegistryThrottled`, `RegistryUnavailable`.
+pub async fn handle(registries: &Registries, TargetInput { image, target, .. }: TargetInput) -> Result<Put, Error> {
+    let started = Instant::now();
+    let source = registries.repository(&image.region, &image.repository);
+    let target = registries.repository(&target.region, &target.repository);
+    let tree = walk(&source, &image.digest).await?;
+
+    let ids: Vec<ImageId> = tree.manifests().map(|manifest| ImageId::Digest(manifest.digest.clone())).collect();
+    let there: HashSet<Digest> = target.manifests(&ids).await?.into_iter().map(|manifest| manifest.digest).collect();
+    let missing: Vec<&Manifest> = tree.manifests().filter(|manifest| !there.contains(&manifest.digest)).collect();
+    for child in missing.iter().filter(|manifest| manifest.digest != image.digest) {
+        target.put_image(child, None).await?;
+    }
+    let root = Root { source: &source, target: &target, manifest: &tree.root, is_there: there.contains(&image.digest) };
+    let tagged = match &image.tag {
+        Some(tag) => root.put_tagged(tag).await?,
+        None => root.put_untagged().await.map(|()| Tagged::Unchanged)?,
+    };
+    Ok(Put {
+        status: match tagged {
+            Tagged::Superseded => Status::Superseded,
+            Tagged::Unchanged if missing.is_empty() => Status::Unchanged,
+            Tagged::Changed | Tagged::Unchanged => Status::Replicated,
+        },
+        manifests_copied: missing.len(),
+        manifests_skipped: ids.len() - missing.len(),
+        completed_at: Timestamp::now(),
+        duration_ms: milliseconds(started.elapsed()),
+    })
+}
+
+/// What became of the tag.
+enum Tagged {
+    /// It was put.
+    Changed,
+    /// It was right.
+    Unchanged,
+    /// The source has moved it to another image.
+    Superseded,
+}
+
+/// The image's own manifest, when everything below it is at the target.
+struct Root<'a> {
+    source: &'a Repository,
+    target: &'a Repository,
+    manifest: &'a Manifest,
+    /// Whether the target has it.
+    is_there: bool,
+}
+
+impl Root<'_> {
+    async fn put_untagged(&self) -> Result<(), RegistryError> {
+        if !self.is_there {
+            self.target.put_image(self.manifest, None).await?;
+        }
+        Ok(())
+    }
+
+    /// Puts it under `tag`, unless the source's tag has left it. Where the tag cannot be had, it stands by digest.
+    async fn put_tagged(&self, tag: &ImageTag) -> Result<Tagged, RegistryError> {
+        if self.source.tagged(tag).await?.as_ref() != Some(&self.manifest.digest) {
+            self.put_untagged().await?;
+            return Ok(Tagged::Superseded);
+        }
+        if self.has_tag(tag).await? {
+            return Ok(Tagged::Unchanged);
+        }
+        match self.target.put_image(self.manifest, Some(tag)).await? {
+            PutImage::Changed => self.hand_back(tag).await,
+            PutImage::Unchanged => Ok(Tagged::Unchanged),
+            // Sources disagree on what an immutable tag answers for the same digest, so the digest decides.
+            PutImage::TagTaken if self.has_tag(tag).await? => Ok(Tagged::Unchanged),
+            PutImage::TagTaken => {
+                self.put_untagged().await?;
+                let holder = self.target.tagged(tag).await?;
+                Err(self.target.tag_conflict(tag, &self.manifest.digest, holder.as_ref()))
+            }
+        }
+    }
+
+    async fn has_tag(&self, tag: &ImageTag) -> Result<bool, RegistryError> {
+        Ok(self.target.tagged(tag).await?.as_ref() == Some(&self.manifest.digest))
+    }
+
+    /// Gives the tag to the image that the source has moved it to in the meantime, if that is whole at the target.
+    /// If it is not, its own run puts the tag when it is.
+    async fn hand_back(&self, tag: &ImageTag) -> Result<Tagged, RegistryError> {
+        let Some(newer) = self.source.tagged(tag).await?.filter(|digest| *digest != self.manifest.digest) else {
+            return Ok(Tagged::Changed);
+        };
+        for manifest in self.target.manifests(&[ImageId::Digest(newer)]).await? {
+            self.target.put_image(&manifest, Some(tag)).await?;
+        }
+        Ok(Tagged::Superseded)
+    }
+}

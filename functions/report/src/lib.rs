@@ -1,1 +1,290 @@
-//! x
+//! Report: one document for each round, and the state that fails when a target does not have the image.
+//!
+//! A Fail state would fail again when redriven, and an iteration that caught its error counts as succeeded, so neither
+//! could carry a redrive. This is a Task, and is entered again with the same input. It asks Step Functions how often
+//! the execution was redriven, because nothing documents that a redriven Task's arguments are evaluated anew.
+
+use std::io::Write as _;
+
+use aws_sdk_eventbridge::{error::DisplayErrorContext, types::PutEventsRequestEntry};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use shared::{
+    config::SdkConfig,
+    contract::{Execution, Image, Outcome, Report, Round, Status, Target, TargetReport},
+    error::{ErrorName, Named, shorten},
+};
+
+/// The version of the report's schema.
+const SCHEMA_VERSION: u32 = 1;
+
+/// The source of the events that carry reports.
+pub const EVENT_SOURCE: &str = "ecr-replicator";
+
+/// The most of one target's error that the execution's cause repeats, in bytes.
+const LINE_LIMIT: usize = 300;
+
+/// What the function works with.
+#[derive(Debug)]
+pub struct Dependencies {
+    step_functions: aws_sdk_sfn::Client,
+    events: aws_sdk_eventbridge::Client,
+}
+
+impl Dependencies {
+    /// Clients for the region and the account of `config`.
+    #[must_use]
+    pub fn new(config: &SdkConfig) -> Self {
+        Self { step_functions: aws_sdk_sfn::Client::new(config), events: aws_sdk_eventbridge::Client::new(config) }
+    }
+}
+
+/// What the function is given.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Input {
+    /// The execution.
+    pub execution: Execution,
+    /// The round that is over.
+    pub round: FinishedRound,
+}
+
+/// A round that is over.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FinishedRound {
+    /// The image.
+    pub image: Image,
+    /// The rule that asked for it.
+    pub rule: Option<String>,
+    /// The round's number.
+    pub round: u32,
+    /// What earlier rounds finished.
+    pub settled: Vec<TargetReport>,
+    /// How this round's iterations ended.
+    pub outcomes: Vec<Outcome>,
+    /// When they had.
+    pub finished_at: Timestamp,
+}
+
+/// What the function answers.
+#[derive(Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Output {
+    /// Whether another round is due.
+    pub replicate: bool,
+    /// That round.
+    #[serde(flatten)]
+    pub round: Option<Round>,
+    /// The report, when no round is left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub report: Option<Report>,
+}
+
+/// Why the execution fails here.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// At least one target does not have the image.
+    #[error("{summary}")]
+    ReplicationIncomplete {
+        /// What a person needs to know: a line for each such target.
+        summary: String,
+    },
+    /// The report is not delivered.
+    #[error("the report of round {round} could not be {action}")]
+    ReportUndelivered {
+        /// The round.
+        round: u32,
+        /// What failed.
+        action: &'static str,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl Named for Error {
+    fn name(&self) -> ErrorName {
+        match self {
+            Self::ReplicationIncomplete { .. } => ErrorName::ReplicationIncomplete,
+            Self::ReportUndelivered { .. } => ErrorName::ReportUndelivered,
+        }
+    }
+}
+
+/// Reports a round; after a redrive, hands its failed targets back as the next one.
+///
+/// # Errors
+/// `ReplicationIncomplete` when a target does not have the image, `ReportUndelivered` when EventBridge or Step
+/// Functions do not answer.
+pub async fn handle(dependencies: &Dependencies, Input { execution, round }: Input) -> Result<Output, Error> {
+    let number = round.round;
+    let report = report(execution, round);
+    let undelivered = |action| {
+        move |source: Box<dyn std::error::Error + Send + Sync>| Error::ReportUndelivered {
+            round: number,
+            action,
+            source,
+        }
+    };
+    if !report.complete {
+        let redrives = redrive_count(&dependencies.step_functions, &report.execution.arn)
+            .await
+            .map_err(undelivered("decided on: Step Functions did not say how often the execution was redriven"))?;
+        if redrives >= number {
+            return Ok(next_round(report, redrives + 1));
+        }
+    }
+    publish(&dependencies.events, &report).await.map_err(undelivered("delivered"))?;
+    if !report.complete {
+        return Err(Error::ReplicationIncomplete { summary: summary(&report) });
+    }
+    Ok(Output { replicate: false, round: None, report: Some(report) })
+}
+
+fn report(execution: Execution, round: FinishedRound) -> Report {
+    let FinishedRound { image, rule, round, settled: mut targets, outcomes, finished_at } = round;
+    targets.extend(outcomes.into_iter().map(|outcome| target_report(outcome, round, &image)));
+    Report {
+        version: SCHEMA_VERSION,
+        complete: !targets.iter().any(|target| target.status.is_incomplete()),
+        duration_ms: milliseconds_between(execution.started_at, finished_at),
+        execution,
+        rule,
+        round,
+        image,
+        targets,
+        finished_at,
+    }
+}
+
+fn target_report(outcome: Outcome, round: u32, image: &Image) -> TargetReport {
+    let Outcome { target, ensure, copy, put, failure } = outcome;
+    let status = match (&put, &failure) {
+        (Some(put), None) => put.status,
+        (_, Some(failure)) if failure.error == ErrorName::ImageNotFound.as_str() => Status::Skipped,
+        (_, Some(failure)) if failure.error == ErrorName::TagConflict.as_str() => Status::Conflict,
+        _ => Status::Failed,
+    };
+    let (step, error, message) = match failure {
+        Some(failure) => (Some(failure.step), Some(failure.error), Some(message(&failure.cause))),
+        None => (None, None, None),
+    };
+    let cursor = copy.as_ref().map(|copy| &copy.cursor);
+    let durations = [
+        ensure.as_ref().map(|ensure| ensure.duration_ms),
+        cursor.map(|cursor| cursor.duration_ms),
+        put.as_ref().map(|put| put.duration_ms),
+    ];
+    let completed_at = put.as_ref().map(|put| put.completed_at);
+    TargetReport {
+        region: target.region,
+        repository: target.repository,
+        status,
+        round,
+        step,
+        error,
+        message,
+        repository_created: ensure.is_some_and(|ensure| ensure.created),
+        manifests_copied: put.as_ref().map_or(0, |put| put.manifests_copied),
+        manifests_skipped: put.as_ref().map_or(0, |put| put.manifests_skipped),
+        layers_copied: cursor.map_or(0, |cursor| cursor.layers_copied),
+        layers_skipped: copy.as_ref().map_or(0, |copy| copy.layers_skipped),
+        layers_foreign: copy.as_ref().map_or(0, |copy| copy.layers_foreign),
+        bytes_copied: cursor.map_or(0, |cursor| cursor.bytes_copied),
+        bytes_skipped: copy.as_ref().map_or(0, |copy| copy.bytes_skipped),
+        duration_ms: durations.into_iter().flatten().sum(),
+        completed_at,
+        lag_ms: image.pushed_at.zip(completed_at).map(|(pushed, completed)| milliseconds_between(pushed, completed)),
+    }
+}
+
+/// What a caught error says: a function's `errorMessage`, or else the cause as it is.
+fn message(cause: &str) -> String {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Cause {
+        error_message: String,
+    }
+    serde_json::from_str::<Cause>(cause).map_or_else(|_| cause.to_owned(), |cause| cause.error_message)
+}
+
+fn milliseconds_between(from: Timestamp, to: Timestamp) -> i64 {
+    to.as_millisecond() - from.as_millisecond()
+}
+
+/// The failed targets of `report` as the round `number`.
+fn next_round(report: Report, number: u32) -> Output {
+    let (failed, settled): (Vec<_>, Vec<_>) =
+        report.targets.into_iter().partition(|target| target.status.is_incomplete());
+    let targets =
+        failed.into_iter().map(|target| Target { region: target.region, repository: target.repository }).collect();
+    let round = Round { image: report.image, rule: report.rule, round: number, targets, settled };
+    Output { replicate: true, round: Some(round), report: None }
+}
+
+async fn redrive_count(
+    step_functions: &aws_sdk_sfn::Client,
+    execution: &str,
+) -> Result<u32, Box<dyn std::error::Error + Send + Sync>> {
+    let described = step_functions
+        .describe_execution()
+        .execution_arn(execution)
+        .send()
+        .await
+        .map_err(|error| DisplayErrorContext(error).to_string())?;
+    Ok(described.redrive_count.unwrap_or_default().try_into()?)
+}
+
+/// Writes the report to the log, a line of its own, and sends it as an event.
+async fn publish(
+    events: &aws_sdk_eventbridge::Client,
+    report: &Report,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let document = serde_json::to_string(report)?;
+    writeln!(std::io::stdout(), "{document}")?;
+    let entry = PutEventsRequestEntry::builder()
+        .source(EVENT_SOURCE)
+        .detail_type(if report.complete { "Image Replication Complete" } else { "Image Replication Incomplete" })
+        .resources(&report.execution.arn)
+        .detail(document)
+        .build();
+    let answer =
+        events.put_events().entries(entry).send().await.map_err(|error| DisplayErrorContext(error).to_string())?;
+    // PutEvents answers 200 for entries that it did not take.
+    match answer.entries().iter().find(|entry| entry.error_code().is_some()) {
+        Some(refused) => Err(format!(
+            "EventBridge refused the event: {}: {}",
+            refused.error_code().unwrap_or_default(),
+            refused.error_message().unwrap_or_default()
+        )
+        .into()),
+        None => Ok(()),
+    }
+}
+
+/// What a person reads in the console as the execution's cause.
+fn summary(report: &Report) -> String {
+    let image = &report.image;
+    let tag = image.tag.as_ref().map(|tag| format!(":{tag}")).unwrap_or_default();
+    let incomplete: Vec<&TargetReport> = report.targets.iter().filter(|target| target.status.is_incomplete()).collect();
+    let mut text = format!(
+        "{}{tag} ({}) is missing from {} of {} targets. Mend the cause and redrive this execution: it goes on with those alone.",
+        image.repository,
+        image.digest,
+        incomplete.len(),
+        report.targets.len()
+    );
+    for target in incomplete {
+        let line = format!(
+            "\n{} {}: {} failed with {}: {}",
+            target.region,
+            target.repository,
+            target.step.as_deref().unwrap_or("a step"),
+            target.error.as_deref().unwrap_or("no error"),
+            target.message.as_deref().unwrap_or_default()
+        );
+        text.push_str(&shorten(&line, LINE_LIMIT));
+    }
+    text
+}

@@ -1,1 +1,307 @@
-//! x
+//! ResolveImage: an ECR event or a person's request becomes one pinned digest, its size, and its targets.
+//!
+//! The whole event travels here, because in an EventBridge input template a missing path cannot be told from an empty
+//! string, and `image-tag` is either in an untagged push. So this is the one place that reads it.
+
+use std::collections::HashSet;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use shared::{
+    contract::{Image, Round, Target},
+    error::{ErrorName, Named},
+    manifest::{ManifestError, walk},
+    names::{Digest, ImageTag, Region, RepositoryName},
+    registry::{Registries, RegistryError, Repository},
+};
+
+/// What the function is given.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Input {
+    /// The execution's name, for the logs.
+    pub execution: String,
+    /// The execution's input.
+    pub input: ExecutionInput,
+}
+
+/// The execution's input: an event from a rule, or an image from a person.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ExecutionInput {
+    /// The ECR event, whole.
+    event: Option<Event>,
+    /// The image that a person asks for.
+    image: Option<Request>,
+    /// The rule's name.
+    rule: Option<String>,
+    /// Where the image goes.
+    targets: Vec<RequestedTarget>,
+}
+
+/// What is read of an ECR event. Fields that ECR adds later are no error.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Event {
+    detail_type: String,
+    region: Region,
+    time: Timestamp,
+    detail: Detail,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Detail {
+    action_type: String,
+    result: String,
+    repository_name: RepositoryName,
+    image_digest: Digest,
+    /// Absent or empty when the image was pushed without a tag.
+    #[serde(default, deserialize_with = "tag_or_empty")]
+    image_tag: Option<ImageTag>,
+}
+
+fn tag_or_empty<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<ImageTag>, D::Error> {
+    let tag = Option::<String>::deserialize(deserializer)?.filter(|tag| !tag.is_empty());
+    tag.map(ImageTag::try_from).transpose().map_err(serde::de::Error::custom)
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Request {
+    repository: RepositoryName,
+    tag: Option<ImageTag>,
+    digest: Option<Digest>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct RequestedTarget {
+    region: Region,
+    repository: Option<RepositoryName>,
+}
+
+/// What the function answers.
+#[derive(Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Output {
+    /// Whether there is something to replicate.
+    pub replicate: bool,
+    /// The first round, if there is.
+    #[serde(flatten)]
+    pub round: Option<Round>,
+    /// Why there is not, if not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nothing_to_do: Option<NothingToDo>,
+}
+
+/// Why an execution has nothing to do.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NothingToDo {
+    /// The reason.
+    pub reason: Reason,
+    /// The repository.
+    pub repository: RepositoryName,
+    /// The image.
+    pub digest: Digest,
+    /// The reason, for a person.
+    pub message: String,
+}
+
+/// The reasons for which a push needs no run of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Reason {
+    /// A manifest that was pushed without a tag, as the platforms of an index are before the index.
+    UntaggedManifest,
+    /// The source no longer has the image.
+    ImageGone,
+}
+
+/// Why an image could not be resolved.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The input is not what it must be.
+    #[error("{field}: {problem}")]
+    InvalidInput {
+        /// The field, as a path from the execution's input.
+        field: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A person asked for an image that is not there.
+    #[error("no image {image} in {repository} in {region}")]
+    ImageNotFound {
+        /// The tag or the digest.
+        image: String,
+        /// The repository.
+        repository: RepositoryName,
+        /// The source region.
+        region: Region,
+    },
+    /// The image could not be read.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// The source could not be asked.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+}
+
+impl Named for Error {
+    fn name(&self) -> ErrorName {
+        match self {
+            Self::InvalidInput { .. } => ErrorName::InvalidInput,
+            Self::ImageNotFound { .. } => ErrorName::ImageNotFound,
+            Self::Manifest(error) => error.name(),
+            Self::Registry(error) => error.name(),
+        }
+    }
+}
+
+fn invalid(field: impl Into<String>, problem: impl Into<String>) -> Error {
+    Error::InvalidInput { field: field.into(), problem: problem.into() }
+}
+
+/// An image that is to be pinned.
+struct Wanted {
+    repository: RepositoryName,
+    tag: Option<ImageTag>,
+    digest: Option<Digest>,
+    pushed_at: Option<Timestamp>,
+}
+
+/// Resolves an execution's input.
+///
+/// # Errors
+/// `InvalidInput` naming the field, `ImageNotFound` when a person asks for an image that is not there,
+/// `RepositoryNotFound` likewise, `DigestMismatch`, `AccessDenied`, `RegistryThrottled`, `RegistryUnavailable`.
+pub async fn handle(registries: &Registries, Input { input, .. }: Input) -> Result<Output, Error> {
+    let ExecutionInput { event, image, rule, targets } = input;
+    let (wanted, is_event) = match (event, image) {
+        (Some(event), None) => (from_event(event, registries.source())?, true),
+        (None, Some(request)) => (from_request(request)?, false),
+        _ => return Err(invalid("input", "needs either `event` or `image`, and not both")),
+    };
+    let targets = resolve_targets(targets, &wanted.repository, registries.source())?;
+    let source = registries.repository(registries.source(), &wanted.repository);
+
+    let digest = match pin(&source, &wanted).await {
+        Ok(digest) => digest,
+        Err(error) if is_event && is_gone(&error) => return Ok(gone(&wanted)),
+        Err(error) => return Err(error),
+    };
+    let tree = match walk(&source, &digest).await.map_err(Error::from) {
+        Ok(tree) => tree,
+        Err(error) if is_event && is_gone(&error) => return Ok(gone(&wanted)),
+        Err(error) => return Err(error),
+    };
+    if is_event && wanted.tag.is_none() && !tree.references.is_index && tree.references.subject.is_none() {
+        return Ok(nothing_to_do(
+            Reason::UntaggedManifest,
+            &wanted,
+            "pushed without a tag: if it is a platform of an index, the index's own push replicates it",
+        ));
+    }
+    let image = Image {
+        region: registries.source().clone(),
+        repository: wanted.repository,
+        digest,
+        tag: wanted.tag,
+        manifests: tree.manifests().count(),
+        media_type: tree.root.media_type,
+        blobs: tree.blobs.len(),
+        bytes: tree.blobs.iter().map(|blob| blob.size).sum(),
+        pushed_at: wanted.pushed_at,
+    };
+    let round = Round { image, rule, round: 1, targets, settled: Vec::new() };
+    Ok(Output { replicate: true, round: Some(round), nothing_to_do: None })
+}
+
+fn from_event(event: Event, source: &Region) -> Result<Wanted, Error> {
+    let detail = event.detail;
+    for (field, given, wanted) in [
+        ("event.detail-type", &event.detail_type, "ECR Image Action"),
+        ("event.detail.action-type", &detail.action_type, "PUSH"),
+        ("event.detail.result", &detail.result, "SUCCESS"),
+    ] {
+        if given != wanted {
+            return Err(invalid(field, format!("is `{given}`, and only `{wanted}` is replicated")));
+        }
+    }
+    if event.region != *source {
+        return Err(invalid("event.region", format!("is {}, and this runs in {source}", event.region)));
+    }
+    Ok(Wanted {
+        repository: detail.repository_name,
+        tag: detail.image_tag,
+        digest: Some(detail.image_digest),
+        pushed_at: Some(event.time),
+    })
+}
+
+fn from_request(request: Request) -> Result<Wanted, Error> {
+    if request.tag.is_none() && request.digest.is_none() {
+        return Err(invalid("image", "needs a `tag`, a `digest`, or both"));
+    }
+    Ok(Wanted { repository: request.repository, tag: request.tag, digest: request.digest, pushed_at: None })
+}
+
+fn resolve_targets(
+    requested: Vec<RequestedTarget>,
+    source_repository: &RepositoryName,
+    source: &Region,
+) -> Result<Vec<Target>, Error> {
+    if requested.is_empty() {
+        return Err(invalid("targets", "is empty: nowhere to replicate to"));
+    }
+    let mut seen = HashSet::new();
+    let mut targets = Vec::new();
+    for (index, target) in requested.into_iter().enumerate() {
+        let repository = target.repository.unwrap_or_else(|| source_repository.clone());
+        let target = Target { region: target.region, repository };
+        if target.region == *source && target.repository == *source_repository {
+            return Err(invalid(
+                format!("targets[{index}]"),
+                format!("is the source itself: {source_repository} in {source}"),
+            ));
+        }
+        // The same target twice is one target.
+        if seen.insert(target.clone()) {
+            targets.push(target);
+        }
+    }
+    Ok(targets)
+}
+
+/// The digest to replicate: the event's, the person's, or the one that the tag points at now.
+async fn pin(source: &Repository, wanted: &Wanted) -> Result<Digest, Error> {
+    let tagged = match (&wanted.digest, &wanted.tag) {
+        (Some(digest), _) => return Ok(digest.clone()),
+        (None, Some(tag)) => source.tagged(tag).await?,
+        (None, None) => None,
+    };
+    tagged.ok_or_else(|| Error::ImageNotFound {
+        image: wanted.tag.as_ref().map(ToString::to_string).unwrap_or_default(),
+        repository: source.name().clone(),
+        region: source.region().clone(),
+    })
+}
+
+fn is_gone(error: &Error) -> bool {
+    matches!(error.name(), ErrorName::ImageNotFound | ErrorName::RepositoryNotFound)
+}
+
+fn gone(wanted: &Wanted) -> Output {
+    nothing_to_do(Reason::ImageGone, wanted, "the source no longer has it")
+}
+
+fn nothing_to_do(reason: Reason, wanted: &Wanted, message: &str) -> Output {
+    let nothing_to_do = wanted.digest.clone().map(|digest| NothingToDo {
+        reason,
+        repository: wanted.repository.clone(),
+        digest,
+        message: message.to_owned(),
+    });
+    Output { replicate: false, round: None, nothing_to_do }
+}

@@ -1,1 +1,21 @@
-//! x
+//! What the replication functions share.
+//!
+//! - [`names`]: digests, repository names, tags and regions, parsed once at the boundary
+//! - [`contract`]: what the state machine passes from function to function
+//! - [`config`]: the AWS SDK's configuration
+//! - [`error`]: the error names that the state machine's retriers and catchers match on
+//! - [`manifest`]: manifests as they are stored, and the walk over an image's tree
+//! - [`registry`]: one repository of one region, through the ECR API
+//! - [`layer`]: reading a layer from the source, hashed as it streams
+//! - [`copy`]: the copy engine
+//! - [`serve`](mod@serve): the runtime loop of each function
+
+pub mod config;
+pub mod contract;
+pub mod copy;
+pub mod error;
+pub mod layer;
+pub mod manifest;
+pub mod names;
+pub mod registry;
+pub mod serve;

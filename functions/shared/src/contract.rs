@@ -1,0 +1,288 @@
+//! What the state machine passes from function to function.
+//!
+//! It holds references, digests and figures, never manifests or layers: Step Functions carries 256 KiB.
+//! Field names are camelCase in JSON; bytes are bytes, durations milliseconds, times RFC 3339 in UTC.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::names::{Digest, ImageTag, Region, RepositoryName};
+
+/// The image that an execution replicates: one pinned digest, with its size.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Image {
+    /// The source region.
+    pub region: Region,
+    /// The source repository.
+    pub repository: RepositoryName,
+    /// The digest of its manifest, or of its index.
+    pub digest: Digest,
+    /// The tag that it was pushed or asked for with.
+    pub tag: Option<ImageTag>,
+    /// The media type of that manifest.
+    pub media_type: String,
+    /// How many manifests it has, the index counted.
+    pub manifests: usize,
+    /// How many distinct blobs it has, configs counted, foreign layers not.
+    pub blobs: usize,
+    /// The size of those blobs.
+    pub bytes: u64,
+    /// When it was pushed; unknown for a run that a person started.
+    pub pushed_at: Option<Timestamp>,
+}
+
+/// Where an image goes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Target {
+    /// The target region.
+    pub region: Region,
+    /// The repository's name there.
+    pub repository: RepositoryName,
+}
+
+/// One image to targets: what ReplicateToTargets maps over, at first and again after a redrive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Round {
+    /// The image.
+    pub image: Image,
+    /// The rule that asked for it.
+    pub rule: Option<String>,
+    /// The round's number: 1, and one more for each redrive.
+    pub round: u32,
+    /// The targets of this round.
+    pub targets: Vec<Target>,
+    /// What earlier rounds finished.
+    pub settled: Vec<TargetReport>,
+}
+
+/// The input of the functions that work on one target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TargetInput {
+    /// The execution's name, for the logs.
+    pub execution: String,
+    /// What is replicated.
+    pub image: Image,
+    /// Where to.
+    pub target: Target,
+}
+
+/// What EnsureRepository found or made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Ensured {
+    /// Whether it made the repository.
+    pub created: bool,
+    /// How long it took.
+    pub duration_ms: u64,
+}
+
+/// Where CopyLayers stands, given back to it when it was not done.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Cursor {
+    /// Blobs that were copied whole.
+    pub layers_copied: usize,
+    /// Their bytes.
+    pub bytes_copied: u64,
+    /// The time spent.
+    pub duration_ms: u64,
+    /// Uploads that are under way.
+    pub uploads: Vec<Upload>,
+}
+
+/// One layer's upload by parts: enough to go on at the next byte in another invocation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Upload {
+    /// The layer.
+    pub digest: Digest,
+    /// The registry's id of the upload.
+    pub upload_id: String,
+    /// The size of parts that the registry asked for.
+    pub part_size: u64,
+    /// The bytes that it has received.
+    pub received: u64,
+    /// The bytes that are hashed.
+    pub hashed: u64,
+    /// The SHA-256 state after those, in base64: a layer is hashed once, however many invocations it takes.
+    pub hash: String,
+}
+
+/// What CopyLayers did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Copied {
+    /// Whether every blob is at the target; if not, it wants to be called again with the cursor.
+    pub done: bool,
+    /// Where it stands.
+    pub cursor: Cursor,
+    /// Distinct blobs that this execution did not have to copy.
+    pub layers_skipped: usize,
+    /// Their bytes.
+    pub bytes_skipped: u64,
+    /// Foreign layers: not copied, because registries do not hold them.
+    pub layers_foreign: usize,
+}
+
+/// What became of the tag and the manifests at a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Status {
+    /// The target has the image, and this execution put it there.
+    Replicated,
+    /// The target had the image and the tag already; nothing was put.
+    Unchanged,
+    /// The target has the image by digest; the source's tag has moved on, so the tag was left to the newer image.
+    Superseded,
+    /// The source lost the image before it reached this target.
+    Skipped,
+    /// The tag is immutable at the target and belongs to another image; this one is there by digest.
+    Conflict,
+    /// The target does not have the image.
+    Failed,
+}
+
+impl Status {
+    /// Whether a redrive should try the target again.
+    #[must_use]
+    pub const fn is_incomplete(self) -> bool {
+        match self {
+            Self::Replicated | Self::Unchanged | Self::Superseded | Self::Skipped => false,
+            Self::Conflict | Self::Failed => true,
+        }
+    }
+}
+
+/// What PutManifest did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Put {
+    /// What became of the image.
+    pub status: Status,
+    /// Manifests that were put.
+    pub manifests_copied: usize,
+    /// Manifests that were there.
+    pub manifests_skipped: usize,
+    /// When the image stood at the target, tag and all.
+    pub completed_at: Timestamp,
+    /// How long it took.
+    pub duration_ms: u64,
+}
+
+/// An error that an iteration caught.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Failure {
+    /// The state that failed.
+    pub step: String,
+    /// The error's name.
+    pub error: String,
+    /// Its cause as Step Functions gives it: for a function's error, a JSON text with `errorMessage`.
+    pub cause: String,
+}
+
+/// What one iteration of ReplicateToTargets ends with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Outcome {
+    /// The target.
+    pub target: Target,
+    /// EnsureRepository's result, if it came to one.
+    pub ensure: Option<Ensured>,
+    /// CopyLayers' last result, if it came to one.
+    pub copy: Option<Copied>,
+    /// PutManifest's result, if it came to one.
+    pub put: Option<Put>,
+    /// What failed.
+    pub failure: Option<Failure>,
+}
+
+/// One target in the report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TargetReport {
+    /// The target's region.
+    pub region: Region,
+    /// The repository's name there.
+    pub repository: RepositoryName,
+    /// What became of it.
+    pub status: Status,
+    /// The round that this is from.
+    pub round: u32,
+    /// The step that failed.
+    pub step: Option<String>,
+    /// The error's name.
+    pub error: Option<String>,
+    /// What the error says.
+    pub message: Option<String>,
+    /// Whether the repository was made.
+    pub repository_created: bool,
+    /// Manifests put.
+    pub manifests_copied: usize,
+    /// Manifests that were there.
+    pub manifests_skipped: usize,
+    /// Blobs copied.
+    pub layers_copied: usize,
+    /// Blobs that were there.
+    pub layers_skipped: usize,
+    /// Foreign layers.
+    pub layers_foreign: usize,
+    /// Bytes copied.
+    pub bytes_copied: u64,
+    /// Bytes that were there.
+    pub bytes_skipped: u64,
+    /// The time that the steps took.
+    pub duration_ms: u64,
+    /// When the image stood there.
+    pub completed_at: Option<Timestamp>,
+    /// From the push to then.
+    pub lag_ms: Option<i64>,
+}
+
+/// The execution that a report is about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Execution {
+    /// Its ARN.
+    pub arn: String,
+    /// Its name.
+    pub name: String,
+    /// When it started.
+    pub started_at: Timestamp,
+}
+
+/// The report of a round: `docs/report.schema.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Report {
+    /// The version of this document's schema.
+    pub version: u32,
+    /// The execution.
+    pub execution: Execution,
+    /// The rule that asked for it.
+    pub rule: Option<String>,
+    /// The round.
+    pub round: u32,
+    /// The image.
+    pub image: Image,
+    /// Whether no target is left to do.
+    pub complete: bool,
+    /// Every target, those of earlier rounds too.
+    pub targets: Vec<TargetReport>,
+    /// When the round was over.
+    pub finished_at: Timestamp,
+    /// From the execution's start to then.
+    pub duration_ms: i64,
+}
+
+/// A duration in milliseconds.
+#[must_use]
+pub fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,346 @@
+//! The copy engine: an image's missing blobs, side by side, in a fixed amount of memory.
+//!
+//! A layer goes by parts: InitiateLayerUpload, UploadLayerPart in strict order, CompleteLayerUpload. What it takes to
+//! go on with an interrupted upload is an [`Upload`], a few hundred bytes, whatever the layer's size.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use futures::{StreamExt as _, stream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::{
+    contract::{Copied, Cursor, Upload, milliseconds},
+    error::{ErrorName, Named},
+    layer::{Hash, Layer},
+    manifest::Blob,
+    names::Digest,
+    registry::{Completed, OpenUpload, Part, RegistryError, Repository},
+    serve::Deadline,
+};
+
+/// How many layers are under way at once, memory allowing: what docker and containerd users settle on.
+const LAYERS_AT_ONCE: usize = 8;
+
+/// How many times a part stands in memory while it is sent: its bytes, their base64, the JSON body around that, and
+/// the buffer that the body grew out of.
+const COPIES_OF_A_PART: u64 = 5;
+
+/// How often one invocation starts a layer again whose upload the registry lost, before it gives up.
+const RESTARTS: u32 = 2;
+
+/// The time kept for what follows the last part: completing layers, and answering.
+const RESERVE: Duration = Duration::from_secs(2);
+
+/// The memory that layers may take while they are copied.
+#[derive(Debug, Clone)]
+pub struct Budget {
+    mebibytes: u32,
+    free: Arc<Semaphore>,
+}
+
+impl Budget {
+    /// A budget of `mebibytes` MiB.
+    #[must_use]
+    pub fn new(mebibytes: u32) -> Self {
+        Self { mebibytes, free: Arc::new(Semaphore::new(mebibytes as usize)) }
+    }
+
+    /// Waits until a layer with parts of `part_size` bytes fits. A part larger than the whole budget goes alone.
+    async fn take(&self, part_size: u64) -> Option<OwnedSemaphorePermit> {
+        let wanted = (part_size * COPIES_OF_A_PART).div_ceil(1024 * 1024);
+        let wanted = u32::try_from(wanted).unwrap_or(u32::MAX).clamp(1, self.mebibytes);
+        // The semaphore is never closed.
+        self.free.clone().acquire_many_owned(wanted).await.ok()
+    }
+}
+
+/// Why an image's blobs could not be copied.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// A call failed.
+    #[error("layer {digest} could not be copied")]
+    Layer {
+        /// The layer.
+        digest: Digest,
+        /// What failed.
+        #[source]
+        source: RegistryError,
+    },
+    /// The source's bytes are not the layer's.
+    #[error("layer {digest} could not be copied: the source's bytes have the digest {found}")]
+    Corrupt {
+        /// The layer.
+        digest: Digest,
+        /// The digest of what was read.
+        found: Digest,
+    },
+    /// The registry lost the layer's upload again and again.
+    #[error("layer {digest} could not be copied: the target lost its upload {times} times")]
+    UploadLost {
+        /// The layer.
+        digest: Digest,
+        /// How often.
+        times: u32,
+    },
+    /// An invocation ended without a single part sent.
+    #[error(
+        "no part of any layer could be sent in {seconds} s: the function's time-out is too short, or the registry too slow"
+    )]
+    NoProgress {
+        /// The time that it had.
+        seconds: u64,
+    },
+    /// A call that is about no layer in particular failed.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+}
+
+impl Named for CopyError {
+    fn name(&self) -> ErrorName {
+        match self {
+            Self::Layer { source, .. } | Self::Registry(source) => source.name(),
+            Self::Corrupt { .. } => ErrorName::DigestMismatch,
+            Self::UploadLost { .. } => ErrorName::UploadLost,
+            Self::NoProgress { .. } => ErrorName::RegistryUnavailable,
+        }
+    }
+}
+
+/// What became of one layer.
+enum LayerCopy {
+    /// It is at the target.
+    Done { size: u64 },
+    /// The deadline came near; `advanced` tells whether a part was sent.
+    Paused { upload: Upload, advanced: bool },
+    /// There was no time to begin.
+    NotStarted,
+}
+
+/// The copy of blobs from one repository to another.
+#[derive(Debug)]
+pub struct Copy<'a> {
+    /// Where they are.
+    pub source: &'a Repository,
+    /// Where they go.
+    pub target: &'a Repository,
+    /// Reads them: [`crate::layer::download_client`].
+    pub client: &'a reqwest::Client,
+    /// The memory for it.
+    pub budget: &'a Budget,
+    /// When the invocation is killed.
+    pub deadline: Deadline,
+    /// How fast it goes.
+    pub pace: Pace,
+}
+
+impl Copy<'_> {
+    /// Copies those of `blobs` that the target misses, until all are there or the deadline is near.
+    ///
+    /// `foreign` layers are counted only. `cursor` is where an earlier invocation stopped.
+    ///
+    /// # Errors
+    /// `DigestMismatch` when a layer's bytes are not its own, `UploadLost`, `ImageNotFound`, `RepositoryNotFound`,
+    /// `AccessDenied`, `QuotaExceeded`, `RegistryThrottled`, `RegistryUnavailable`. The other layers are copied first:
+    /// what is there need not be sent again.
+    pub async fn run(&self, blobs: &[Blob], foreign: usize, cursor: Cursor) -> Result<Copied, CopyError> {
+        let started = Instant::now();
+        let time = self.deadline.remaining();
+        let digests: Vec<Digest> = blobs.iter().map(|blob| blob.digest.clone()).collect();
+        let missing: HashSet<Digest> = self.target.missing_blobs(&digests).await?.into_iter().collect();
+        let mut missing: Vec<&Blob> = blobs.iter().filter(|blob| missing.contains(&blob.digest)).collect();
+        // The largest first: begun last, it would be the only one under way at the end.
+        missing.sort_unstable_by_key(|blob| std::cmp::Reverse(blob.size));
+
+        let mut uploads: HashMap<Digest, Upload> =
+            cursor.uploads.into_iter().map(|upload| (upload.digest.clone(), upload)).collect();
+        let layers: Vec<_> = missing.into_iter().map(|blob| (blob, uploads.remove(&blob.digest))).collect();
+        let copies: Vec<Result<LayerCopy, CopyError>> = stream::iter(layers)
+            .map(|(blob, upload)| self.layer(blob, upload))
+            .buffer_unordered(LAYERS_AT_ONCE)
+            .collect()
+            .await;
+
+        let mut cursor = Cursor { uploads: Vec::new(), ..cursor };
+        let (mut done, mut progress) = (true, false);
+        for copy in copies {
+            match copy? {
+                LayerCopy::Done { size } => {
+                    progress = true;
+                    cursor.layers_copied += 1;
+                    cursor.bytes_copied += size;
+                }
+                LayerCopy::Paused { upload, advanced } => {
+                    done = false;
+                    progress |= advanced;
+                    cursor.uploads.push(upload);
+                }
+                LayerCopy::NotStarted => done = false,
+            }
+        }
+        if !done && !progress {
+            return Err(CopyError::NoProgress { seconds: time.as_secs() });
+        }
+        cursor.duration_ms += milliseconds(started.elapsed());
+        let bytes: u64 = blobs.iter().map(|blob| blob.size).sum();
+        Ok(Copied {
+            done,
+            layers_skipped: if done { blobs.len().saturating_sub(cursor.layers_copied) } else { 0 },
+            bytes_skipped: if done { bytes.saturating_sub(cursor.bytes_copied) } else { 0 },
+            layers_foreign: foreign,
+            cursor,
+        })
+    }
+
+    /// Copies one layer by parts, from the first byte or from where `earlier` stands.
+    async fn layer(&self, blob: &Blob, earlier: Option<Upload>) -> Result<LayerCopy, CopyError> {
+        let failed = |source| CopyError::Layer { digest: blob.digest.clone(), source };
+        let mut upload = match earlier {
+            Some(upload) => Sending::resume(upload),
+            None if self.is_deadline_near() => return Ok(LayerCopy::NotStarted),
+            None => Sending::begin(self.target).await.map_err(failed)?,
+        };
+        let _memory = self.budget.take(upload.open.part_size.min(blob.size)).await;
+        let mut layer = Layer::new(self.source, self.client, blob);
+        let (mut advanced, mut restarts) = (false, 0);
+        loop {
+            if self.is_deadline_near() {
+                return Ok(LayerCopy::Paused { upload: upload.save(&blob.digest), advanced });
+            }
+            let lost = if upload.received == blob.size && upload.hash.position() == blob.size {
+                let found = upload.hash.clone().finish();
+                if found != blob.digest {
+                    return Err(CopyError::Corrupt { digest: blob.digest.clone(), found });
+                }
+                match self.target.complete_upload(&upload.open.id, &blob.digest).await.map_err(failed)? {
+                    Completed::Stored => return Ok(LayerCopy::Done { size: blob.size }),
+                    Completed::UploadLost => {
+                        // An upload that was completed is unknown too: the answer to that call may have been lost.
+                        let missing = self.target.missing_blobs(std::slice::from_ref(&blob.digest)).await;
+                        if missing.map_err(failed)?.is_empty() {
+                            return Ok(LayerCopy::Done { size: blob.size });
+                        }
+                        true
+                    }
+                }
+            } else if upload.hash.position() == upload.received {
+                let started = Instant::now();
+                let sent = upload.send_part(self.target, &mut layer, blob.size).await.map_err(failed)?;
+                self.pace.observe(started.elapsed());
+                advanced |= matches!(sent, Part::Received);
+                match sent {
+                    Part::Received => false,
+                    Part::OutOfOrder { received: Some(received) } if received <= blob.size && restarts < RESTARTS => {
+                        restarts += 1;
+                        upload.go_to(received);
+                        false
+                    }
+                    Part::OutOfOrder { .. } | Part::UploadLost => true,
+                }
+            } else {
+                upload.hash_ahead(&mut layer).await.map_err(failed)?;
+                false
+            };
+            if lost {
+                if restarts == RESTARTS {
+                    return Err(CopyError::UploadLost { digest: blob.digest.clone(), times: restarts + 1 });
+                }
+                restarts += 1;
+                upload = Sending::begin(self.target).await.map_err(failed)?;
+            }
+        }
+    }
+
+    /// Whether too little time is left for another part.
+    fn is_deadline_near(&self) -> bool {
+        self.deadline.remaining() < self.pace.of_a_part() * 2 + RESERVE
+    }
+}
+
+/// How long a part takes: the longest seen so far, by any layer.
+#[derive(Debug, Default)]
+pub struct Pace(Mutex<Option<Duration>>);
+
+impl Pace {
+    /// What a part is taken to need before one was seen: 10 MiB at 5 MiB/s.
+    const UNKNOWN: Duration = Duration::from_secs(2);
+
+    fn of_a_part(&self) -> Duration {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or(Self::UNKNOWN)
+    }
+
+    fn observe(&self, part: Duration) {
+        let mut longest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *longest = Some(longest.unwrap_or_default().max(part));
+    }
+}
+
+/// A layer's upload while it is sent.
+struct Sending {
+    open: OpenUpload,
+    /// The bytes that the registry has.
+    received: u64,
+    /// The hash of the layer's first bytes: usually of those that the registry has.
+    hash: Hash,
+}
+
+impl Sending {
+    async fn begin(target: &Repository) -> Result<Self, RegistryError> {
+        Ok(Self { open: target.initiate_upload().await?, received: 0, hash: Hash::default() })
+    }
+
+    fn resume(upload: Upload) -> Self {
+        Self {
+            received: upload.received,
+            // A state that cannot be restored costs reading the layer's beginning again, nothing else.
+            hash: Hash::restore(&upload.hash, upload.hashed).unwrap_or_default(),
+            open: OpenUpload { id: upload.upload_id, part_size: upload.part_size },
+        }
+    }
+
+    fn save(self, digest: &Digest) -> Upload {
+        Upload {
+            digest: digest.clone(),
+            upload_id: self.open.id,
+            part_size: self.open.part_size,
+            received: self.received,
+            hashed: self.hash.position(),
+            hash: self.hash.save(),
+        }
+    }
+
+    /// Goes on at the byte `received`. A hash that is beyond it starts again.
+    fn go_to(&mut self, received: u64) {
+        self.received = received;
+        if self.hash.position() > received {
+            self.hash = Hash::default();
+        }
+    }
+
+    /// Reads the next part, sends it, and hashes it.
+    async fn send_part(
+        &mut self,
+        target: &Repository,
+        layer: &mut Layer<'_>,
+        size: u64,
+    ) -> Result<Part, RegistryError> {
+        let bytes = layer.read(self.received, self.open.part_size.min(size - self.received)).await?;
+        let sent = target.upload_part(&self.open.id, self.received, bytes.clone()).await?;
+        if sent == Part::Received {
+            self.hash.update(&bytes);
+            self.received += bytes.len() as u64;
+        }
+        Ok(sent)
+    }
+
+    /// Hashes bytes that the registry has and this invocation has not seen, a part of them at a time.
+    async fn hash_ahead(&mut self, layer: &mut Layer<'_>) -> Result<(), RegistryError> {
+        let length = self.open.part_size.min(self.received - self.hash.position());
+        let bytes = layer.read(self.hash.position(), length).await?;
+        self.hash.update(&bytes);
+        Ok(())
+    }
+}

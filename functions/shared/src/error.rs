@@ -1,0 +1,173 @@
+//! Error names: the contract between the functions and the state machine.
+//!
+//! `Retry` and `Catch` match on these names exactly, so [`ErrorName`] is their only list. The state machine and
+//! `docs/errors.md` are held to it by tests.
+
+use std::{error::Error, fmt};
+
+use lambda_runtime::Diagnostic;
+
+/// How the state machine answers an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Waiting helps: retried with growing, jittered delays.
+    Retry,
+    /// Doing it once more may help: retried a few times at most.
+    Restart,
+    /// Nothing helps but a person: not retried.
+    Fatal,
+}
+
+macro_rules! error_names {
+    ($($(#[$doc:meta])* $name:ident => $class:ident,)*) => {
+        /// The name of an error, as Step Functions sees it.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum ErrorName {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl ErrorName {
+            /// Every name.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The name as the state machine spells it.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => stringify!($name),)*
+                }
+            }
+
+            /// How the state machine answers it.
+            #[must_use]
+            pub const fn class(self) -> Class {
+                match self {
+                    $(Self::$name => Class::$class,)*
+                }
+            }
+        }
+    };
+}
+
+error_names! {
+    /// The execution's input is not what it must be; the message names the field.
+    InvalidInput => Fatal,
+    /// The source has no such image, or no longer.
+    ImageNotFound => Fatal,
+    /// The repository does not exist, or was deleted while the image was on its way.
+    RepositoryNotFound => Fatal,
+    /// A role, a policy or a key forbids the call.
+    AccessDenied => Fatal,
+    /// The region's request quota is used up.
+    RegistryThrottled => Retry,
+    /// The registry failed, or the connection to it did.
+    RegistryUnavailable => Retry,
+    /// The registry no longer knows an upload: the layer starts again.
+    UploadLost => Restart,
+    /// Bytes are not those that their digest promises.
+    DigestMismatch => Restart,
+    /// The target lacks a blob or a manifest that this manifest needs: back to the copy.
+    LayersMissing => Restart,
+    /// The tag is immutable in the target, and another image has it.
+    TagConflict => Fatal,
+    /// A service quota of the target is reached.
+    QuotaExceeded => Fatal,
+    /// The report could not be delivered, or Step Functions could not be asked about the execution.
+    ReportUndelivered => Retry,
+    /// At least one target does not have the image: what the report says, as the execution's error.
+    ReplicationIncomplete => Fatal,
+    /// A defect of this program.
+    Internal => Restart,
+}
+
+impl fmt::Display for ErrorName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// An error that has a name in the contract.
+pub trait Named: Error {
+    /// Its name.
+    fn name(&self) -> ErrorName;
+}
+
+/// The most that one error's text may take, in bytes. A round of 25 failed targets fits, and the state machine's
+/// 256 KiB of state are never in danger.
+const MESSAGE_LIMIT: usize = 8 * 1024;
+
+/// What the Lambda runtime answers for `error`: its name, and its whole source chain without secrets.
+pub fn diagnostic(error: &impl Named) -> Diagnostic {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        message.push_str(": ");
+        message.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    Diagnostic { error_type: error.name().to_string(), error_message: shorten(&redact(&message), MESSAGE_LIMIT) }
+}
+
+/// `text`, at most `limit` bytes of it.
+#[must_use]
+pub fn shorten(text: &str, limit: usize) -> String {
+    if text.len() <= limit {
+        return text.to_owned();
+    }
+    let end = (0..=limit - '…'.len_utf8()).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
+    format!("{}…", &text[..end])
+}
+
+/// `text` without the query of any URL in it: a presigned URL's query is a credential.
+fn redact(text: &str) -> String {
+    let mut redacted = String::with_capacity(text.len());
+    for word in text.split_inclusive(char::is_whitespace) {
+        match (word.find("://"), word.find('?')) {
+            (Some(scheme), Some(query)) if scheme < query => {
+                redacted.push_str(&word[..query]);
+                redacted.push_str("?(redacted)");
+                redacted.extend(word.chars().last().filter(|last| last.is_whitespace()));
+            }
+            _ => redacted.push_str(word),
+        }
+    }
+    redacted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("layer unreadable")]
+    struct Outer(#[source] std::io::Error);
+
+    impl Named for Outer {
+        fn name(&self) -> ErrorName {
+            ErrorName::RegistryUnavailable
+        }
+    }
+
+    #[test]
+    fn a_diagnostic_has_the_name_and_the_whole_chain_without_secrets() {
+        let inner = std::io::Error::other("GET https://bucket.s3.example/layer?X-Amz-Signature=secret failed");
+        let diagnostic = diagnostic(&Outer(inner));
+        assert_eq!(diagnostic.error_type, "RegistryUnavailable");
+        assert_eq!(diagnostic.error_message, "layer unreadable: GET https://bucket.s3.example/layer?(redacted) failed");
+    }
+
+    #[test]
+    fn long_messages_are_cut_between_characters() {
+        assert_eq!(shorten("äää", 6), "äää");
+        assert_eq!(shorten("ääää", 6), "ä…");
+    }
+
+    #[test]
+    fn names_are_what_step_functions_accepts() {
+        for name in ErrorName::ALL {
+            let text = name.as_str();
+            assert!(text.chars().all(|letter| letter.is_ascii_alphabetic()), "{text}");
+            assert!(!text.starts_with("States") && !text.starts_with("Lambda"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,617 @@
+//! One repository of one region, through the ECR API.
+//!
+//! No SDK type and no SDK error leaves this module. Every documented "already exists" is a success here, and every
+//! error has a name, a region, a repository and the call that it came from.
+
+use std::{
+    collections::{HashMap, HashSet},
+    error::Error as StdError,
+    sync::{Mutex, PoisonError},
+};
+
+use aws_config::SdkConfig;
+use aws_sdk_ecr::{
+    Client,
+    config::http::HttpResponse,
+    error::{ProvideErrorMetadata, SdkError},
+    operation::{
+        complete_layer_upload::CompleteLayerUploadError, create_repository::CreateRepositoryError,
+        describe_repositories::DescribeRepositoriesError, put_image::PutImageError,
+        upload_layer_part::UploadLayerPartError,
+    },
+    primitives::Blob,
+    types::{
+        EncryptionConfiguration, EncryptionType, ImageFailureCode, ImageIdentifier, ImageScanningConfiguration,
+        ImageTagMutability, ImageTagMutabilityExclusionFilter, LayerAvailability, LayerFailureCode, Tag,
+    },
+};
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+
+use crate::{
+    error::{ErrorName, Named, shorten},
+    manifest::{MEDIA_TYPES, Manifest},
+    names::{Digest, ImageTag, Region, RepositoryName},
+};
+
+/// How many digests one call may ask for: BatchCheckLayerAvailability's and BatchGetImage's documented limit.
+const BATCH: usize = 100;
+
+/// How many such calls run at once. An image of thousands of layers is rare, and 1,000 a second are allowed.
+const BATCHES_AT_ONCE: usize = 8;
+
+/// The most of an error's message that is kept, in bytes.
+const MESSAGE_LIMIT: usize = 1024;
+
+/// A call that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{operation} on {repository} in {region} failed")]
+pub struct RegistryError {
+    name: ErrorName,
+    operation: &'static str,
+    region: Region,
+    repository: RepositoryName,
+    source: Box<dyn StdError + Send + Sync>,
+}
+
+impl Named for RegistryError {
+    fn name(&self) -> ErrorName {
+        self.name
+    }
+}
+
+/// What a registry answered.
+#[derive(Debug, thiserror::Error)]
+#[error("{code}: {message}")]
+struct Answer {
+    code: String,
+    message: String,
+}
+
+/// How an image is named in a call.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum ImageId {
+    /// By digest.
+    Digest(Digest),
+    /// By tag.
+    Tag(ImageTag),
+}
+
+/// The settings of a repository that its copy gets.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    mutability: Option<ImageTagMutability>,
+    mutability_exclusions: Vec<ImageTagMutabilityExclusionFilter>,
+    scanning: Option<ImageScanningConfiguration>,
+    encryption: Option<EncryptionType>,
+    tags: Vec<Tag>,
+}
+
+/// An upload that the registry opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenUpload {
+    /// Its id.
+    pub id: String,
+    /// The size of parts that the registry asks for, in bytes.
+    pub part_size: u64,
+}
+
+/// What became of a layer part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The registry has it.
+    Received,
+    /// The registry expects another byte next; unknown where it did not say which.
+    OutOfOrder {
+        /// The bytes that it has.
+        received: Option<u64>,
+    },
+    /// The registry does not know the upload.
+    UploadLost,
+}
+
+/// What became of an upload that was completed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Completed {
+    /// The layer is there: by this upload or by another.
+    Stored,
+    /// The registry does not know the upload, or has no byte of it.
+    UploadLost,
+}
+
+/// What became of a manifest that was put.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PutImage {
+    /// It is there now, or its tag is.
+    Changed,
+    /// It was there, with this tag.
+    Unchanged,
+    /// The tag is immutable and taken: by this image or by another.
+    TagTaken,
+}
+
+/// The registries of an account, one client for each region.
+#[derive(Debug)]
+pub struct Registries {
+    config: SdkConfig,
+    source: Region,
+    clients: Mutex<HashMap<Region, Client>>,
+}
+
+impl Registries {
+    /// The registries that `config` reaches; its region is the source.
+    ///
+    /// # Errors
+    /// When it has no region, or none that is one.
+    pub fn new(config: SdkConfig) -> Result<Self, Box<dyn StdError + Send + Sync>> {
+        let region = config.region().ok_or("no region: AWS_REGION is not set")?;
+        let source = region.as_ref().parse()?;
+        Ok(Self { config, source, clients: Mutex::default() })
+    }
+
+    /// The region that this runs in, which images come from.
+    #[must_use]
+    pub fn source(&self) -> &Region {
+        &self.source
+    }
+
+    /// The repository `name` of `region`.
+    #[must_use]
+    pub fn repository(&self, region: &Region, name: &RepositoryName) -> Repository {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let client = clients.entry(region.clone()).or_insert_with(|| {
+            let region = aws_config::Region::new(region.as_str().to_owned());
+            Client::from_conf(aws_sdk_ecr::config::Builder::from(&self.config).region(region).build())
+        });
+        Repository { client: client.clone(), region: region.clone(), name: name.clone() }
+    }
+}
+
+/// A repository of one region.
+#[derive(Debug, Clone)]
+pub struct Repository {
+    client: Client,
+    region: Region,
+    name: RepositoryName,
+}
+
+impl Repository {
+    /// Its region.
+    #[must_use]
+    pub fn region(&self) -> &Region {
+        &self.region
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &RepositoryName {
+        &self.name
+    }
+
+    /// Whether it exists.
+    ///
+    /// # Errors
+    /// `AccessDenied`, `RegistryThrottled`, `RegistryUnavailable`.
+    pub async fn exists(&self) -> Result<bool, RegistryError> {
+        Ok(self.describe().await?.is_some())
+    }
+
+    /// The settings that a copy of it gets; `None` when it does not exist.
+    ///
+    /// # Errors
+    /// `AccessDenied`, `RegistryThrottled`, `RegistryUnavailable`.
+    pub async fn settings(&self) -> Result<Option<Settings>, RegistryError> {
+        let Some(repository) = self.describe().await? else { return Ok(None) };
+        let listed = self
+            .client
+            .list_tags_for_resource()
+            .resource_arn(repository.repository_arn.unwrap_or_default())
+            .send()
+            .await
+            .map_err(|error| self.failed("ListTagsForResource", error))?;
+        let mut tags = listed.tags.unwrap_or_default();
+        // AWS reserves these: CreateRepository refuses them.
+        tags.retain(|tag| !tag.key().starts_with("aws:"));
+        Ok(Some(Settings {
+            mutability: repository.image_tag_mutability,
+            mutability_exclusions: repository.image_tag_mutability_exclusion_filters.unwrap_or_default(),
+            scanning: repository.image_scanning_configuration,
+            encryption: repository.encryption_configuration.map(|encryption| encryption.encryption_type),
+            tags,
+        }))
+    }
+
+    async fn describe(&self) -> Result<Option<aws_sdk_ecr::types::Repository>, RegistryError> {
+        match self.client.describe_repositories().repository_names(self.name.as_str()).send().await {
+            Ok(described) => Ok(described.repositories.unwrap_or_default().into_iter().next()),
+            Err(error)
+                if error
+                    .as_service_error()
+                    .is_some_and(DescribeRepositoriesError::is_repository_not_found_exception) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(self.failed("DescribeRepositories", error)),
+        }
+    }
+
+    /// Makes the repository; `false` when it existed.
+    ///
+    /// KMS encryption is taken over with the target region's default key: a key belongs to one region.
+    ///
+    /// # Errors
+    /// `AccessDenied`, `InvalidInput`, `QuotaExceeded`, `RegistryThrottled`, `RegistryUnavailable`.
+    pub async fn create(&self, settings: Settings) -> Result<bool, RegistryError> {
+        let encryption = settings
+            .encryption
+            .map(|encryption_type| EncryptionConfiguration::builder().encryption_type(encryption_type).build());
+        let encryption =
+            encryption.transpose().map_err(|error| self.error("CreateRepository", ErrorName::Internal, error))?;
+        let created = self
+            .client
+            .create_repository()
+            .repository_name(self.name.as_str())
+            .set_image_tag_mutability(settings.mutability)
+            .set_image_tag_mutability_exclusion_filters(
+                Some(settings.mutability_exclusions).filter(|filters| !filters.is_empty()),
+            )
+            .set_image_scanning_configuration(settings.scanning)
+            .set_encryption_configuration(encryption)
+            .set_tags(Some(settings.tags).filter(|tags| !tags.is_empty()))
+            .send()
+            .await;
+        match created {
+            Ok(_) => Ok(true),
+            Err(error)
+                if error
+                    .as_service_error()
+                    .is_some_and(CreateRepositoryError::is_repository_already_exists_exception) =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(self.failed("CreateRepository", error)),
+        }
+    }
+
+    /// The manifests of `ids` that exist, in no order, each one's bytes held to its digest.
+    ///
+    /// # Errors
+    /// `DigestMismatch` when the registry's bytes are not those of the digest, `RepositoryNotFound`, `AccessDenied`,
+    /// `RegistryThrottled`, `RegistryUnavailable`.
+    pub async fn manifests(&self, ids: &[ImageId]) -> Result<Vec<Manifest>, RegistryError> {
+        let batches: Vec<Vec<Manifest>> = stream::iter(ids.chunks(BATCH))
+            .map(|batch| self.manifest_batch(batch))
+            .buffer_unordered(BATCHES_AT_ONCE)
+            .try_collect()
+            .await?;
+        Ok(batches.into_iter().flatten().collect())
+    }
+
+    /// The digest that `tag` points at; `None` when there is no such tag.
+    ///
+    /// # Errors
+    /// As [`Repository::manifests`].
+    pub async fn tagged(&self, tag: &ImageTag) -> Result<Option<Digest>, RegistryError> {
+        let found = self.manifest_batch(&[ImageId::Tag(tag.clone())]).await?;
+        Ok(found.into_iter().next().map(|manifest| manifest.digest))
+    }
+
+    async fn manifest_batch(&self, ids: &[ImageId]) -> Result<Vec<Manifest>, RegistryError> {
+        const OPERATION: &str = "BatchGetImage";
+        let ids = ids.iter().map(|id| match id {
+            ImageId::Digest(digest) => ImageIdentifier::builder().image_digest(digest.as_str()).build(),
+            ImageId::Tag(tag) => ImageIdentifier::builder().image_tag(tag.as_str()).build(),
+        });
+        let answer = self
+            .client
+            .batch_get_image()
+            .repository_name(self.name.as_str())
+            .set_image_ids(Some(ids.collect()))
+            .set_accepted_media_types(Some(MEDIA_TYPES.map(str::to_owned).to_vec()))
+            .send()
+            .await
+            .map_err(|error| self.failed(OPERATION, error))?;
+        for failure in answer.failures.unwrap_or_default() {
+            let name = match failure.failure_code() {
+                Some(ImageFailureCode::ImageNotFound) => continue,
+                Some(ImageFailureCode::KmsError | ImageFailureCode::UpstreamAccessDenied) => ErrorName::AccessDenied,
+                Some(ImageFailureCode::UpstreamTooManyRequests) => ErrorName::RegistryThrottled,
+                Some(ImageFailureCode::UpstreamUnavailable) => ErrorName::RegistryUnavailable,
+                _ => ErrorName::InvalidInput,
+            };
+            let code = failure.failure_code().map_or("", |code| code.as_str());
+            return Err(self.refused(OPERATION, name, code, failure.failure_reason().unwrap_or_default()));
+        }
+        let mut manifests = Vec::new();
+        for image in answer.images.unwrap_or_default() {
+            let content = image.image_manifest.unwrap_or_default();
+            let stated = image.image_id.and_then(|id| id.image_digest).unwrap_or_default();
+            let digest = Digest::of(content.as_bytes());
+            if stated != digest.as_str() {
+                let message = format!("the manifest of {stated} has the digest {digest}");
+                return Err(self.refused(OPERATION, ErrorName::DigestMismatch, "DigestMismatch", &message));
+            }
+            let media_type = image.image_manifest_media_type.unwrap_or_default();
+            manifests.push(Manifest { digest, media_type, content });
+        }
+        Ok(manifests)
+    }
+
+    /// The error of an image that is not here.
+    #[must_use]
+    pub fn image_not_found(&self, digest: &Digest) -> RegistryError {
+        let message = format!("{digest} is not in the repository");
+        self.refused("BatchGetImage", ErrorName::ImageNotFound, "ImageNotFound", &message)
+    }
+
+    /// Those of `digests` that it does not have.
+    ///
+    /// # Errors
+    /// `RepositoryNotFound`, `AccessDenied`, `InvalidInput`, `RegistryThrottled`, `RegistryUnavailable`.
+    pub async fn missing_blobs(&self, digests: &[Digest]) -> Result<Vec<Digest>, RegistryError> {
+        let batches: Vec<Vec<Digest>> = stream::iter(digests.chunks(BATCH))
+            .map(|batch| self.missing_batch(batch))
+            .buffer_unordered(BATCHES_AT_ONCE)
+            .try_collect()
+            .await?;
+        Ok(batches.into_iter().flatten().collect())
+    }
+
+    /// A missing blob may come back as an unavailable layer or as a failure: sources disagree, so results are matched
+    /// by digest, and what is not said to be available is missing.
+    async fn missing_batch(&self, digests: &[Digest]) -> Result<Vec<Digest>, RegistryError> {
+        const OPERATION: &str = "BatchCheckLayerAvailability";
+        let answer = self
+            .client
+            .batch_check_layer_availability()
+            .repository_name(self.name.as_str())
+            .set_layer_digests(Some(digests.iter().map(ToString::to_string).collect()))
+            .send()
+            .await
+            .map_err(|error| self.failed(OPERATION, error))?;
+        for failure in answer.failures.unwrap_or_default() {
+            if failure.failure_code != Some(LayerFailureCode::MissingLayerDigest) {
+                let code = failure.failure_code().map_or("", |code| code.as_str());
+                let message = failure.failure_reason().unwrap_or_default();
+                return Err(self.refused(OPERATION, ErrorName::InvalidInput, code, message));
+            }
+        }
+        let layers = answer.layers.unwrap_or_default();
+        let available: HashSet<&str> = layers
+            .iter()
+            .filter(|layer| layer.layer_availability == Some(LayerAvailability::Available))
+            .filter_map(|layer| layer.layer_digest())
+            .collect();
+        Ok(digests.iter().filter(|digest| !available.contains(digest.as_str())).cloned().collect())
+    }
+
+    /// A URL that the blob can be read from for a while. It is a credential: never logged.
+    ///
+    /// # Errors
+    /// `ImageNotFound` when no image of the repository has the blob, `RepositoryNotFound`, `AccessDenied`,
+    /// `RegistryThrottled`, `RegistryUnavailable`.
+    pub async fn download_url(&self, digest: &Digest) -> Result<String, RegistryError> {
+        let answer = self
+            .client
+            .get_download_url_for_layer()
+            .repository_name(self.name.as_str())
+            .layer_digest(digest.as_str())
+            .send()
+            .await
+            .map_err(|error| self.failed("GetDownloadUrlForLayer", error))?;
+        Ok(answer.download_url.unwrap_or_default())
+    }
+
+    /// An error of reading a blob from its URL.
+    pub(crate) fn unreadable(
+        &self,
+        name: ErrorName,
+        source: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> RegistryError {
+        self.error("reading a layer", name, source)
+    }
+
+    /// Opens an upload.
+    ///
+    /// # Errors
+    /// `RepositoryNotFound`, `AccessDenied`, `RegistryThrottled`, `RegistryUnavailable`.
+    pub async fn initiate_upload(&self) -> Result<OpenUpload, RegistryError> {
+        const OPERATION: &str = "InitiateLayerUpload";
+        let answer = self
+            .client
+            .initiate_layer_upload()
+            .repository_name(self.name.as_str())
+            .send()
+            .await
+            .map_err(|error| self.failed(OPERATION, error))?;
+        match (answer.upload_id, answer.part_size.map(u64::try_from)) {
+            (Some(id), Some(Ok(part_size @ 1..))) => Ok(OpenUpload { id, part_size }),
+            (id, part_size) => {
+                let message = format!("no upload id or no part size: {id:?}, {part_size:?}");
+                Err(self.refused(OPERATION, ErrorName::RegistryUnavailable, "InvalidAnswer", &message))
+            }
+        }
+    }
+
+    /// Sends the part that begins at the byte `first`.
+    ///
+    /// # Errors
+    /// `RepositoryNotFound`, `AccessDenied`, `QuotaExceeded`, `RegistryThrottled`, `RegistryUnavailable`.
+    pub async fn upload_part(&self, upload_id: &str, first: u64, part: Bytes) -> Result<Part, RegistryError> {
+        const OPERATION: &str = "UploadLayerPart";
+        let end = first + part.len() as u64;
+        let offset =
+            |byte: u64| i64::try_from(byte).map_err(|error| self.error(OPERATION, ErrorName::InvalidInput, error));
+        let sent = self
+            .client
+            .upload_layer_part()
+            .repository_name(self.name.as_str())
+            .upload_id(upload_id)
+            .part_first_byte(offset(first)?)
+            .part_last_byte(offset(end - 1)?)
+            .layer_part_blob(Blob::new(part))
+            .send()
+            .await;
+        let Err(error) = sent else { return Ok(Part::Received) };
+        match error.as_service_error() {
+            Some(UploadLayerPartError::InvalidLayerPartException(refused)) => {
+                let received =
+                    refused.last_valid_byte_received.and_then(|last| u64::try_from(last).ok()).map(|last| last + 1);
+                // The part landed and only its answer was lost; the SDK's own retry runs into this.
+                if received == Some(end) {
+                    return Ok(Part::Received);
+                }
+                // What an upload without a part answers is not documented; 0 may mean one byte or none.
+                Ok(Part::OutOfOrder { received: received.filter(|&received| received > 1) })
+            }
+            Some(UploadLayerPartError::UploadNotFoundException(_)) => Ok(Part::UploadLost),
+            _ => Err(self.failed(OPERATION, error)),
+        }
+    }
+
+    /// Completes an upload; the registry compares the digest.
+    ///
+    /// # Errors
+    /// `DigestMismatch` when the registry computed another digest, `RepositoryNotFound`, `AccessDenied`,
+    /// `RegistryThrottled`, `RegistryUnavailable`.
+    pub async fn complete_upload(&self, upload_id: &str, digest: &Digest) -> Result<Completed, RegistryError> {
+        let completed = self
+            .client
+            .complete_layer_upload()
+            .repository_name(self.name.as_str())
+            .upload_id(upload_id)
+            .layer_digests(digest.as_str())
+            .send()
+            .await;
+        let Err(error) = completed else { return Ok(Completed::Stored) };
+        match error.as_service_error() {
+            Some(CompleteLayerUploadError::LayerAlreadyExistsException(_)) => Ok(Completed::Stored),
+            Some(
+                CompleteLayerUploadError::UploadNotFoundException(_)
+                | CompleteLayerUploadError::EmptyUploadException(_),
+            ) => Ok(Completed::UploadLost),
+            _ => Err(self.failed("CompleteLayerUpload", error)),
+        }
+    }
+
+    /// Puts `manifest` unchanged, under `tag` if there is one.
+    ///
+    /// # Errors
+    /// `LayersMissing` when a blob or a child is not there, `DigestMismatch`, `QuotaExceeded`, `RepositoryNotFound`,
+    /// `AccessDenied`, `RegistryThrottled`, `RegistryUnavailable`.
+    pub async fn put_image(&self, manifest: &Manifest, tag: Option<&ImageTag>) -> Result<PutImage, RegistryError> {
+        let put = self
+            .client
+            .put_image()
+            .repository_name(self.name.as_str())
+            .image_manifest(&manifest.content)
+            // A manifest need not name its own media type, and is refused without either.
+            .image_manifest_media_type(&manifest.media_type)
+            .image_digest(manifest.digest.as_str())
+            .set_image_tag(tag.map(ToString::to_string))
+            .send()
+            .await;
+        let Err(error) = put else { return Ok(PutImage::Changed) };
+        match error.as_service_error() {
+            Some(PutImageError::ImageAlreadyExistsException(_)) => Ok(PutImage::Unchanged),
+            Some(PutImageError::ImageTagAlreadyExistsException(_)) => Ok(PutImage::TagTaken),
+            _ => Err(self.failed("PutImage", error)),
+        }
+    }
+
+    /// The error of a tag that is immutable and taken by `holder`.
+    #[must_use]
+    pub fn tag_conflict(&self, tag: &ImageTag, wanted: &Digest, holder: Option<&Digest>) -> RegistryError {
+        let holder = holder.map_or("another image", Digest::as_str);
+        let message = format!(
+            "the tag {tag} is immutable there and belongs to {holder}; {wanted} is there by digest, without the tag"
+        );
+        self.refused("PutImage", ErrorName::TagConflict, "ImageTagAlreadyExistsException", &message)
+    }
+
+    fn refused(&self, operation: &'static str, name: ErrorName, code: &str, message: &str) -> RegistryError {
+        self.error(operation, name, Answer { code: code.to_owned(), message: shorten(message, MESSAGE_LIMIT) })
+    }
+
+    fn error(
+        &self,
+        operation: &'static str,
+        name: ErrorName,
+        source: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> RegistryError {
+        let (region, repository) = (self.region.clone(), self.name.clone());
+        RegistryError { name, operation, region, repository, source: source.into() }
+    }
+
+    /// Gives an SDK error its name. By code and status rather than by type: throttling is not in the service's model,
+    /// and the codes mean the same in every call.
+    fn failed<E>(&self, operation: &'static str, error: SdkError<E, HttpResponse>) -> RegistryError
+    where
+        E: StdError + ProvideErrorMetadata + Send + Sync + 'static,
+    {
+        let SdkError::ServiceError(answer) = &error else {
+            return self.error(operation, ErrorName::RegistryUnavailable, error);
+        };
+        let status = answer.raw().status().as_u16();
+        let code = answer.err().code().map_or_else(|| format!("HTTP {status}"), ToOwned::to_owned);
+        let name = name_of(operation, &code, status);
+        self.refused(operation, name, &code, answer.err().message().unwrap_or("no message"))
+    }
+}
+
+/// The name of what ECR calls `code`, or else answers with the HTTP status `status`.
+fn name_of(operation: &str, code: &str, status: u16) -> ErrorName {
+    match code {
+        // Neither is in the service's model, and documents differ in the name.
+        "ThrottleException" | "ThrottlingException" | "Throttling" | "TooManyRequestsException" | "TOOMANYREQUESTS" => {
+            ErrorName::RegistryThrottled
+        }
+        "LayersNotFoundException" | "ReferencedImagesNotFoundException" if operation == "PutImage" => {
+            ErrorName::LayersMissing
+        }
+        "ImageNotFoundException" | "LayersNotFoundException" | "LayerInaccessibleException" => ErrorName::ImageNotFound,
+        "RepositoryNotFoundException" => ErrorName::RepositoryNotFound,
+        "KmsException" => ErrorName::AccessDenied,
+        "LimitExceededException" => ErrorName::QuotaExceeded,
+        "InvalidLayerException" | "ImageDigestDoesNotMatchException" => ErrorName::DigestMismatch,
+        "InvalidParameterException" | "InvalidTagParameterException" | "TooManyTagsException" => {
+            ErrorName::InvalidInput
+        }
+        _ => match status {
+            401 | 403 => ErrorName::AccessDenied,
+            429 => ErrorName::RegistryThrottled,
+            500.. => ErrorName::RegistryUnavailable,
+            _ if code.contains("AccessDenied") || code.contains("Token") => ErrorName::AccessDenied,
+            _ => ErrorName::Internal,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn throttling_is_told_by_code_or_by_status() {
+        for (code, status) in [("ThrottleException", 400), ("ThrottlingException", 400), ("", 429), ("Whatever", 429)] {
+            assert_eq!(name_of("PutImage", code, status), ErrorName::RegistryThrottled, "{code} {status}");
+        }
+    }
+
+    #[test]
+    fn a_layer_that_is_not_found_is_missing_at_the_target_and_gone_at_the_source() {
+        let code = "LayersNotFoundException";
+        assert_eq!(name_of("PutImage", code, 400), ErrorName::LayersMissing);
+        assert_eq!(name_of("GetDownloadUrlForLayer", code, 400), ErrorName::ImageNotFound);
+    }
+
+    #[test]
+    fn what_aws_refuses_is_told_from_what_it_fails_at() {
+        assert_eq!(name_of("PutImage", "AccessDeniedException", 400), ErrorName::AccessDenied);
+        assert_eq!(name_of("PutImage", "ExpiredTokenException", 400), ErrorName::AccessDenied);
+        assert_eq!(name_of("PutImage", "", 403), ErrorName::AccessDenied);
+        assert_eq!(name_of("PutImage", "ServerException", 500), ErrorName::RegistryUnavailable);
+        assert_eq!(name_of("PutImage", "", 503), ErrorName::RegistryUnavailable);
+        assert_eq!(name_of("PutImage", "LayerPartTooSmallException", 400), ErrorName::Internal);
+    }
+}
