@@ -1,0 +1,77 @@
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/sh
+
+# Instruction set of the packages: x86_64 or arm64, as the Terraform module's `architecture`.
+ARCH ?= x86_64
+# Python 3.11 or later, to make the tools' environment from.
+PYTHON ?= python3
+
+FUNCTIONS := resolve-image ensure-repo copy-layers put-manifest report
+
+# Everything that is installed stays in the project. cargo finds `cargo lambda`, and that finds zig, by the path.
+TOOLS := $(CURDIR)/.tools
+export PATH := $(TOOLS)/python/bin:$(PATH)
+
+TERRAFORM := $(CURDIR)/tests/local/bin/terraform
+TERRAFORM_ROOTS := terraform terraform/examples/basic tests/local
+TERRAFORM_ROOT_CHECKS := $(TERRAFORM_ROOTS:%=terraform-check/%)
+
+ASL := statemachine/replicate-image.asl.json
+RENDERED_ASL := target/asl/replicate-image.json
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: tools
+tools: $(TOOLS)/python/.installed $(TOOLS)/node/.installed ## Install the pinned tools into .tools
+
+$(TOOLS)/python/.installed: tests/tools/requirements.txt
+	$(PYTHON) -m venv $(TOOLS)/python
+	$(TOOLS)/python/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+	@touch $@
+
+$(TOOLS)/node/.installed: tests/tools/package.json tests/tools/package-lock.json
+	@mkdir -p $(@D)
+	cp $^ $(@D)
+	npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --loglevel error
+	@touch $@
+
+CARGO_LAMBDA_TARGET_x86_64 := --x86-64
+CARGO_LAMBDA_TARGET_arm64 := --arm64
+
+# The zip's entry has a fixed time, so that the same binary makes the same zip, and Terraform sees no change.
+.PHONY: package
+package: $(TOOLS)/python/.installed ## Build the functions and zip them into target/lambda (ARCH=x86_64 or arm64)
+	@test -n "$(CARGO_LAMBDA_TARGET_$(ARCH))" || { echo "ARCH=$(ARCH): want x86_64 or arm64" >&2; exit 1; }
+	cargo lambda build --release --locked $(CARGO_LAMBDA_TARGET_$(ARCH)) $(FUNCTIONS:%=--package %)
+	@set -e; for function in $(FUNCTIONS); do \
+		cd $(CURDIR)/target/lambda/$$function; \
+		chmod 755 bootstrap; \
+		touch -t 198001010000 bootstrap; \
+		python -m zipfile -c bootstrap.zip bootstrap; \
+		ls -lh bootstrap.zip | awk -v name=$$function '{ print name, $$5 }'; \
+	done
+
+.PHONY: terraform-check
+terraform-check: terraform-fmt $(TERRAFORM_ROOT_CHECKS) ## Check format and validity of the Terraform code, and run the module's tests
+	TF_DATA_DIR=$(TOOLS)/terraform/terraform $(TERRAFORM) -chdir=terraform test
+
+.PHONY: terraform-fmt
+terraform-fmt:
+	$(TERRAFORM) fmt -check -recursive -diff terraform tests/local
+
+.PHONY: $(TERRAFORM_ROOT_CHECKS)
+$(TERRAFORM_ROOT_CHECKS): terraform-check/%:
+	TF_DATA_DIR=$(TOOLS)/terraform/$* $(TERRAFORM) -chdir=$* init -backend=false -input=false -lockfile=readonly >/dev/null
+	TF_DATA_DIR=$(TOOLS)/terraform/$* $(TERRAFORM) -chdir=$* validate
+
+.PHONY: asl-check
+asl-check: tools ## Lint the state machine's definition, as Terraform renders it
+	@mkdir -p $(dir $(RENDERED_ASL))
+	sed -e 's/$${partition}/aws/' -e 's/$${\([a-z_]*\)_arn}/arn:aws:lambda:eu-central-1:123456789012:function:\1:live/' \
+		$(ASL) >$(RENDERED_ASL)
+	@! grep -n '$${' $(RENDERED_ASL)
+	$(TOOLS)/node/node_modules/.bin/asl-validator --json-path $(RENDERED_ASL)
+	$(TOOLS)/python/bin/statelint $(RENDERED_ASL)

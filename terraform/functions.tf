@@ -1,0 +1,86 @@
+locals {
+  package_dir = coalesce(var.package_dir, "${path.module}/../target/lambda")
+
+  functions = {
+    resolve-image = {
+      description     = "Pins the digest that a push event or a person names, and decides whether there is anything to do"
+      memory_mb       = 256
+      timeout_seconds = 60
+    }
+    ensure-repo = {
+      description     = "Creates the target repository with the source's settings"
+      memory_mb       = 256
+      timeout_seconds = 60
+    }
+    copy-layers = {
+      description     = "Copies the layers that a target is missing, hashing each on its way"
+      memory_mb       = 2048
+      timeout_seconds = 900
+    }
+    put-manifest = {
+      description     = "Puts an image's manifests, children first and the tag last"
+      memory_mb       = 256
+      timeout_seconds = 300
+    }
+    report = {
+      description     = "Reports how a round went for each target, and fails the execution if one failed"
+      memory_mb       = 256
+      timeout_seconds = 60
+    }
+  }
+
+  packages = { for function in keys(local.functions) : function => "${local.package_dir}/${function}/bootstrap.zip" }
+
+  # Made of arguments alone, so that a plan shows them; made of the alias's, so that what uses an ARN waits for the alias.
+  alias_arns = {
+    for function, alias in aws_lambda_alias.live :
+    function => "arn:${local.partition}:lambda:${local.source_region}:${local.account_id}:function:${alias.function_name}:${alias.name}"
+  }
+}
+
+resource "aws_lambda_function" "this" {
+  for_each = local.functions
+
+  function_name = "${var.name}-${each.key}"
+  description   = each.value.description
+  role          = aws_iam_role.function[each.key].arn
+
+  runtime       = "provided.al2023"
+  architectures = [var.architecture]
+  handler       = "bootstrap"
+  memory_size   = each.value.memory_mb
+  timeout       = each.value.timeout_seconds
+
+  filename         = local.packages[each.key]
+  source_code_hash = filebase64sha256(local.packages[each.key])
+  publish          = true
+
+  logging_config {
+    log_format            = "JSON"
+    application_log_level = "INFO"
+    system_log_level      = "INFO"
+    log_group             = aws_cloudwatch_log_group.function[each.key].name
+  }
+
+  tags = var.tags
+
+  lifecycle {
+    precondition {
+      condition     = fileexists(local.packages[each.key])
+      error_message = "There is no package ${local.packages[each.key]}: run `make package`, or set package_dir."
+    }
+  }
+
+  # A function that is invoked before its role may write logs loses the first of them.
+  depends_on = [aws_iam_role_policy.function]
+}
+
+# A running execution keeps calling an alias while a deployment moves it; rolling back is moving it back.
+resource "aws_lambda_alias" "live" {
+  for_each = local.functions
+
+  name             = "live"
+  description      = "The version that the state machine calls"
+  function_name    = aws_lambda_function.this[each.key].function_name
+  function_version = aws_lambda_function.this[each.key].version
+}

@@ -1,0 +1,25 @@
+# Replicates every image pushed to ECR in the provider's region to the target regions. Nothing is deployed in a target region:
+# the functions run beside the source, where reading a layer costs nothing, and each byte crosses once per target.
+
+data "aws_caller_identity" "current" {}
+
+data "aws_partition" "current" {}
+
+data "aws_region" "current" {}
+
+locals {
+  account_id = data.aws_caller_identity.current.account_id
+  partition  = data.aws_partition.current.partition
+  # `id`, because provider 6 deprecates `name` and provider 5 does not have `region`.
+  source_region = data.aws_region.current.id
+
+  rule_name          = "${var.name}-image-pushed"
+  state_machine_name = "${var.name}-replicate-image"
+
+  # Roles belong to the account, not to a region: without the region in its name, a second source region would collide.
+  role_name_prefix = "${var.name}-${local.source_region}"
+
+  # ARNs by construction, where the resource itself would close a cycle.
+  rule_arn          = "arn:${local.partition}:events:${local.source_region}:${local.account_id}:rule/${local.rule_name}"
+  state_machine_arn = "arn:${local.partition}:states:${local.source_region}:${local.account_id}:stateMachine:${local.state_machine_name}"
+}

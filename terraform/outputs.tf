@@ -1,0 +1,52 @@
+output "dead_letter_queue_arn" {
+  description = "ARN of the queue of push events that could not start an execution."
+  value       = aws_sqs_queue.dead_letters.arn
+}
+
+output "dead_letter_queue_url" {
+  description = "URL of the queue of push events that could not start an execution."
+  value       = aws_sqs_queue.dead_letters.url
+}
+
+output "event_rule_arn" {
+  description = "ARN of the rule that starts an execution for each push."
+  value       = aws_cloudwatch_event_rule.image_pushed.arn
+}
+
+output "event_rule_name" {
+  description = "Name of the rule that starts an execution for each push."
+  value       = aws_cloudwatch_event_rule.image_pushed.name
+}
+
+output "function_names" {
+  description = "Names of the functions, by step."
+  value       = { for step, function in aws_lambda_function.this : step => function.function_name }
+}
+
+output "log_group_names" {
+  description = "Names of the log groups, by step; the state machine's is replicate-image."
+  value = merge(
+    { for step, log_group in aws_cloudwatch_log_group.function : step => log_group.name },
+    { replicate-image = aws_cloudwatch_log_group.state_machine.name },
+  )
+}
+
+output "state_machine_arn" {
+  description = "ARN of the state machine."
+  value       = aws_sfn_state_machine.this.arn
+}
+
+output "state_machine_console_url" {
+  description = "The state machine in the console: its executions, to inspect and redrive."
+  value = join("", [
+    "https://${local.source_region}.${lookup(local.console_domains, local.partition, "console.aws.amazon.com")}",
+    "/states/home?region=${local.source_region}#/statemachines/view/${urlencode(local.state_machine_arn)}",
+  ])
+}
+
+locals {
+  console_domains = {
+    aws-cn     = "console.amazonaws.cn"
+    aws-us-gov = "console.amazonaws-us-gov.com"
+  }
+}

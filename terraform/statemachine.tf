@@ -1,0 +1,32 @@
+locals {
+  state_machine_definition = templatefile("${path.module}/../statemachine/replicate-image.asl.json", {
+    partition         = local.partition
+    resolve_image_arn = local.alias_arns["resolve-image"]
+    ensure_repo_arn   = local.alias_arns["ensure-repo"]
+    copy_layers_arn   = local.alias_arns["copy-layers"]
+    put_manifest_arn  = local.alias_arns["put-manifest"]
+    report_arn        = local.alias_arns["report"]
+  })
+}
+
+resource "aws_sfn_state_machine" "this" {
+  name       = local.state_machine_name
+  type       = "STANDARD"
+  role_arn   = aws_iam_role.state_machine.arn
+  definition = local.state_machine_definition
+
+  logging_configuration {
+    level                  = var.execution_log_level
+    include_execution_data = true
+    log_destination        = "${aws_cloudwatch_log_group.state_machine.arn}:*"
+  }
+
+  tracing_configuration {
+    enabled = true
+  }
+
+  tags = var.tags
+
+  # Step Functions checks at creation that the role may deliver logs.
+  depends_on = [aws_iam_role_policy.state_machine]
+}

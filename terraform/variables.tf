@@ -1,0 +1,115 @@
+variable "alarm_actions" {
+  description = "ARNs that an alarm notifies when it goes off and when it recovers, such as an SNS topic."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for arn in var.alarm_actions : startswith(arn, "arn:")])
+    error_message = "Each alarm action is an ARN, such as arn:aws:sns:eu-central-1:123456789012:alarms."
+  }
+}
+
+variable "architecture" {
+  description = "Instruction set of the functions, as in `make package ARCH=...`: x86_64 or arm64."
+  type        = string
+  default     = "x86_64"
+  nullable    = false
+
+  validation {
+    condition     = contains(["x86_64", "arm64"], var.architecture)
+    error_message = "The architecture is x86_64 or arm64."
+  }
+}
+
+variable "execution_log_level" {
+  description = "What the state machine logs of its executions: ALL (development), ERROR, FATAL or OFF."
+  type        = string
+  default     = "ERROR"
+  nullable    = false
+
+  validation {
+    condition     = contains(["ALL", "ERROR", "FATAL", "OFF"], var.execution_log_level)
+    error_message = "The execution log level is ALL, ERROR, FATAL or OFF."
+  }
+}
+
+variable "log_retention_days" {
+  description = "How long logs are kept, in days: a value that CloudWatch Logs offers, or 0 for ever."
+  type        = number
+  default     = 30
+  nullable    = false
+
+  validation {
+    condition = contains(
+      [0, 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653],
+      var.log_retention_days,
+    )
+    error_message = "CloudWatch Logs keeps logs for 0 (for ever), 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288 or 3653 days."
+  }
+}
+
+variable "name" {
+  description = "Prefix of every resource's name; unique in the account and region."
+  type        = string
+  default     = "ecr-replicator"
+  nullable    = false
+
+  validation {
+    # A role's name may have 64 characters: this, a region, and "replicate-image".
+    condition     = can(regex("^[a-z][a-z0-9-]{0,31}$", var.name))
+    error_message = "The name has 1 to 32 lower-case letters, digits and hyphens, and begins with a letter."
+  }
+}
+
+variable "package_dir" {
+  description = "Directory of the functions' packages, <package_dir>/<function>/bootstrap.zip. Default: where `make package` puts them."
+  type        = string
+  default     = null
+}
+
+variable "repositories" {
+  description = "Repositories to replicate: names, or patterns in which * stands for any characters, / among them."
+  type        = list(string)
+  default     = ["*"]
+  nullable    = false
+
+  validation {
+    condition     = length(var.repositories) > 0
+    error_message = "Name at least one repository or pattern; [\"*\"] means all of them."
+  }
+
+  validation {
+    # EventBridge rejects "**", and neither it nor IAM may read another character as a wildcard.
+    condition     = alltrue([for name in var.repositories : can(regex("^[a-z0-9*][a-z0-9*._/-]{0,255}$", name)) && !strcontains(name, "**")])
+    error_message = "A repository is a name such as prod/app or a pattern such as prod/*: lower-case letters, digits, . _ - / and single * only."
+  }
+}
+
+variable "tags" {
+  description = "Tags of every resource, beside the provider's default_tags."
+  type        = map(string)
+  default     = {}
+  nullable    = false
+}
+
+variable "target_regions" {
+  description = "Regions to replicate to, in the source region's partition."
+  type        = set(string)
+  nullable    = false
+
+  validation {
+    condition     = length(var.target_regions) > 0
+    error_message = "Name at least one target region, such as eu-west-1."
+  }
+
+  validation {
+    condition     = alltrue([for region in var.target_regions : can(regex("^[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}$", region))])
+    error_message = "Each target is a region's name, such as eu-west-1."
+  }
+
+  validation {
+    condition     = !contains(var.target_regions, data.aws_region.current.id)
+    error_message = "The provider's region is the source: remove it from the target regions."
+  }
+}

@@ -1,0 +1,29 @@
+output "dead_letter_queue_url" {
+  description = "URL of the queue of push events that could not start an execution."
+  value       = module.ecr_replicator.dead_letter_queue_url
+}
+
+output "event_rule_name" {
+  description = "Name of the rule that starts an execution for each push."
+  value       = module.ecr_replicator.event_rule_name
+}
+
+output "function_names" {
+  description = "Names of the functions, by step."
+  value       = module.ecr_replicator.function_names
+}
+
+output "log_group_names" {
+  description = "Names of the log groups, by step."
+  value       = module.ecr_replicator.log_group_names
+}
+
+output "reports_queue_url" {
+  description = "URL of the queue of the replications' reports."
+  value       = aws_sqs_queue.reports.url
+}
+
+output "state_machine_arn" {
+  description = "ARN of the state machine."
+  value       = module.ecr_replicator.state_machine_arn
+}

@@ -1,0 +1,39 @@
+variable "architecture" {
+  description = "Instruction set of the packages: this machine's, since the local stack runs them as they are."
+  type        = string
+  default     = "x86_64"
+  nullable    = false
+}
+
+variable "endpoint" {
+  description = "URL of the local stack, such as http://127.0.0.1:4566."
+  type        = string
+  nullable    = false
+}
+
+variable "name" {
+  description = "Prefix of every resource's name."
+  type        = string
+  default     = "ecr-replicator"
+  nullable    = false
+}
+
+variable "package_dir" {
+  description = "Directory of the functions' packages."
+  type        = string
+  nullable    = false
+}
+
+variable "region" {
+  description = "Source region."
+  type        = string
+  default     = "eu-central-1"
+  nullable    = false
+}
+
+variable "target_regions" {
+  description = "Regions to replicate to."
+  type        = set(string)
+  default     = ["eu-west-1", "us-east-1", "ap-northeast-1"]
+  nullable    = false
+}
