@@ -1,1 +1,43 @@
-//! x
+//! A regional, per-account Amazon ECR on loopback: a test double, not a registry to keep images in.
+//!
+//! One process answers the ECR API (JSON 1.1), the Distribution protocol below `/v2/`, layer downloads by expiring URLs,
+//! and an admin endpoint below `/_admin/`. It listens on 127.0.0.1 only, checks no signature, keeps its index in memory and
+//! its layers in a directory that it deletes when it stops. What it answers, and where the sources for that disagree, is in
+//! the crate's README.
+//!
+//! ```no_run
+//! # async fn example() -> std::io::Result<()> {
+//! use ecr_local::{Config, EcrLocal, Fault};
+//!
+//! let ecr = EcrLocal::start(Config::default()).await?;
+//! ecr.fault(Fault::new("PutImage", 500, "ServerException").in_region("eu-west-1"));
+//! println!("{} {:?}", ecr.endpoint(), ecr.stats());
+//! # Ok(())
+//! # }
+//! ```
+
+mod admin;
+mod api;
+mod blobs;
+mod config;
+mod downloads;
+mod ecr;
+mod error;
+mod events;
+mod faults;
+mod guarded;
+mod manifest;
+mod names;
+mod repository;
+mod secret;
+mod server;
+mod stats;
+mod store;
+mod tokens;
+mod uploads;
+mod v2;
+
+pub use config::{Config, MissingLayerAnswer, RepeatedImmutableTagAnswer};
+pub use faults::{Fault, FaultState};
+pub use server::EcrLocal;
+pub use stats::{RegionStats, Stats};

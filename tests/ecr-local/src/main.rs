@@ -1,1 +1,59 @@
-fn main(){}
+//! Runs a local ECR until it is told to stop.
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+use ecr_local::{Config, EcrLocal};
+use tokio::io::AsyncReadExt as _;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// A regional, per-account Amazon ECR on loopback: a test double, not a registry to keep images in.
+///
+/// It prints one line of JSON with its endpoint, and stops on SIGTERM, SIGINT, or when its standard input is closed, so that
+/// it does not outlive what started it.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// The main port; 0 takes a free one.
+    #[arg(long, default_value_t = 0)]
+    port: u16,
+    /// Where PutEvents is sent on each push; without it no event is sent.
+    #[arg(long)]
+    events_endpoint: Option<String>,
+    /// The directory in which a directory for the layers is made, and deleted at the end.
+    #[arg(long)]
+    data_dir: Option<PathBuf>,
+    /// How many seconds a layer download URL is valid.
+    #[arg(long, default_value_t = 3600)]
+    url_ttl_seconds: u64,
+}
+
+#[tokio::main]
+async fn main() -> io::Result<()> {
+    let arguments = Arguments::parse();
+    // Before the line is printed: who reads it may send a signal at once.
+    let mut terminated = signal(SignalKind::terminate())?;
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    let ecr = EcrLocal::start(Config {
+        port: arguments.port,
+        events_endpoint: arguments.events_endpoint,
+        data_dir: arguments.data_dir,
+        url_ttl: Duration::from_secs(arguments.url_ttl_seconds),
+        ..Config::default()
+    })
+    .await?;
+    writeln!(io::stdout(), "{}", serde_json::json!({ "endpoint": ecr.endpoint() }))?;
+
+    tokio::select! {
+        _ = terminated.recv() => {}
+        _ = interrupted.recv() => {}
+        () = input_closed() => {}
+    }
+    Ok(())
+}
+
+async fn input_closed() {
+    let (mut input, mut ignored) = (tokio::io::stdin(), [0; 64]);
+    while matches!(input.read(&mut ignored).await, Ok(length) if length > 0) {}
+}

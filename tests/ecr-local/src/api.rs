@@ -1,0 +1,259 @@
+//! The ECR API: AWS JSON 1.1.
+
+mod authorization;
+mod identity;
+mod images;
+mod layers;
+mod page;
+mod policies;
+mod referrers;
+mod repositories;
+mod tags;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::http::header::{CONTENT_TYPE, HeaderName};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::Response;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use self::identity::Identity;
+use crate::ecr::Ecr;
+use crate::error::{Error, Result};
+use crate::faults::Fault;
+use crate::names::{Account, Region, Registry};
+use crate::uploads::MAX_PART_SIZE;
+
+const TARGET: HeaderName = HeaderName::from_static("x-amz-target");
+const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
+const TARGET_PREFIX: &str = "AmazonEC2ContainerRegistry_V20150921.";
+/// The largest part in base64, or the largest manifest with every character escaped, and room for the rest.
+const MAX_BODY_SIZE: u64 = MAX_PART_SIZE / 3 * 4 + 1024 * 1024;
+
+/// A call of the API: who calls, and where.
+#[derive(Debug)]
+struct Call {
+    ecr: Arc<Ecr>,
+    identity: Identity,
+}
+
+impl Call {
+    fn region(&self) -> &Region {
+        &self.identity.region
+    }
+
+    /// The registry that a request is about: the caller's own, or the one it names in the same region. Whether the caller
+    /// would be allowed to is not asked.
+    fn registry(&self, account: Option<Account>) -> Registry {
+        let account = account.unwrap_or_else(|| self.identity.account.clone());
+        Registry { account, region: self.identity.region.clone() }
+    }
+}
+
+/// An answer that is no success: one of ECR's exceptions, or a protocol's that every service has.
+#[derive(Debug)]
+struct Refusal {
+    status: StatusCode,
+    name: Cow<'static, str>,
+    message: String,
+    members: Map<String, Value>,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, name: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Self { status, name: name.into(), message: message.into(), members: Map::new() }
+    }
+
+    fn answer(self) -> Response {
+        let mut body = self.members;
+        body.insert("__type".to_owned(), json!(self.name));
+        body.insert("message".to_owned(), json!(self.message));
+        let mut response = answer(self.status, &Value::Object(body));
+        if let Ok(name) = self.name.parse() {
+            response.headers_mut().insert(ERROR_TYPE, name);
+        }
+        response
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        let status = match error {
+            Error::Server(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        let mut refusal = Self::new(status, error.exception(), error.to_string());
+        match error {
+            Error::InvalidLayerPart { account, repository, upload, last_valid_byte, .. } => {
+                refusal.members.insert("registryId".to_owned(), json!(account));
+                refusal.members.insert("repositoryName".to_owned(), json!(repository));
+                refusal.members.insert("uploadId".to_owned(), json!(upload));
+                // Nothing documents what stands here when nothing was received; a 0 would say that byte 0 was.
+                if let Some(last) = last_valid_byte {
+                    refusal.members.insert("lastValidByteReceived".to_owned(), json!(last));
+                }
+            }
+            Error::Kms { kms_error, .. } => {
+                refusal.members.insert("kmsError".to_owned(), json!(kms_error));
+            }
+            _ => {}
+        }
+        refusal
+    }
+}
+
+impl From<&Fault> for Refusal {
+    fn from(fault: &Fault) -> Self {
+        Self::new(fault.status(), fault.code.clone(), fault.message.clone())
+    }
+}
+
+/// Answers a call of the API.
+pub(crate) async fn call(State(ecr): State<Arc<Ecr>>, request: Request) -> Response {
+    match respond(ecr, request).await {
+        Ok(body) => answer(StatusCode::OK, &body),
+        Err(refusal) => refusal.answer(),
+    }
+}
+
+fn answer(status: StatusCode, body: &Value) -> Response {
+    let mut response = Response::new(Body::from(body.to_string()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-amz-json-1.1"));
+    if let Ok(id) = Uuid::new_v4().to_string().parse() {
+        headers.insert(REQUEST_ID, id);
+    }
+    response
+}
+
+async fn respond(ecr: Arc<Ecr>, request: Request) -> Result<Value, Refusal> {
+    let (head, body) = request.into_parts();
+    // All of it before any answer: a client that is still sending would not read one.
+    let limit = usize::try_from(MAX_BODY_SIZE).unwrap_or(usize::MAX);
+    let body = axum::body::to_bytes(body, limit).await.map_err(|error| {
+        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLargeException", error.to_string())
+    })?;
+    let identity = Identity::of(&head.headers)?;
+    let operation = operation(&head.headers)?;
+    ecr.counters.call(&identity.region, operation);
+
+    let fault = if ecr.faults.concern(operation) {
+        ecr.faults.take(operation, &identity.region, addressed_repository(&body).as_deref())
+    } else {
+        None
+    };
+    let call = Call { ecr, identity };
+    if let Some(fault) = fault {
+        if fault.after {
+            dispatch(&call, operation, &body).await?;
+        }
+        fault.hold().await;
+        return Err(Refusal::from(&fault));
+    }
+    let mut answer = dispatch(&call, operation, &body).await?;
+    remove_nulls(&mut answer);
+    Ok(answer)
+}
+
+fn operation(headers: &HeaderMap) -> Result<&str, Refusal> {
+    let target = headers.get(TARGET).and_then(|target| target.to_str().ok()).unwrap_or_default();
+    target.strip_prefix(TARGET_PREFIX).ok_or_else(|| unknown_operation(target))
+}
+
+fn unknown_operation(target: &str) -> Refusal {
+    let message = format!("The local ECR has no operation '{target}'");
+    Refusal::new(StatusCode::BAD_REQUEST, "UnknownOperationException", message)
+}
+
+/// The repository of a request whose other members do not matter yet.
+fn addressed_repository(body: &Bytes) -> Option<String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Addressed {
+        repository_name: Option<String>,
+        resource_arn: Option<String>,
+    }
+
+    let addressed: Addressed = serde_json::from_slice(body).ok()?;
+    let from_arn = || Some(addressed.resource_arn?.split_once(":repository/")?.1.to_owned());
+    addressed.repository_name.or_else(from_arn)
+}
+
+async fn dispatch(call: &Call, operation: &str, body: &Bytes) -> Result<Value, Refusal> {
+    let answer = match operation {
+        "BatchCheckLayerAvailability" => layers::check_availability(call, input(body)?),
+        "BatchDeleteImage" => images::delete(call, input(body)?),
+        "BatchGetImage" => images::get(call, input(body)?),
+        "CompleteLayerUpload" => layers::complete_upload(call, input(body)?).await,
+        "CreateRepository" => repositories::create(call, input(body)?),
+        "DeleteLifecyclePolicy" => policies::delete_lifecycle(call, input(body)?),
+        "DeleteRepository" => repositories::delete(call, input(body)?),
+        "DeleteRepositoryPolicy" => policies::delete(call, input(body)?),
+        "DescribeImages" => images::describe(call, input(body)?),
+        "DescribeRepositories" => repositories::describe(call, input(body)?),
+        "GetAuthorizationToken" => authorization::token(call, input(body)?),
+        "GetDownloadUrlForLayer" => layers::download_url(call, input(body)?),
+        "GetLifecyclePolicy" => policies::get_lifecycle(call, input(body)?),
+        "GetRepositoryPolicy" => policies::get(call, input(body)?),
+        "InitiateLayerUpload" => layers::initiate_upload(call, input(body)?),
+        "ListImageReferrers" => referrers::list(call, input(body)?),
+        "ListImages" => images::list(call, input(body)?),
+        "ListTagsForResource" => tags::list(call, input(body)?),
+        "PutImage" => images::put(call, input(body)?),
+        "PutImageScanningConfiguration" => repositories::put_scanning(call, input(body)?),
+        "PutImageTagMutability" => repositories::put_mutability(call, input(body)?),
+        "PutLifecyclePolicy" => policies::put_lifecycle(call, input(body)?),
+        "SetRepositoryPolicy" => policies::set(call, input(body)?),
+        "TagResource" => tags::add(call, input(body)?),
+        "UntagResource" => tags::remove(call, input(body)?),
+        "UploadLayerPart" => layers::upload_part(call, input(body)?).await,
+        unknown => return Err(unknown_operation(unknown)),
+    };
+    Ok(answer?)
+}
+
+/// Reads an operation's input. What is no JSON is another error than JSON that is no such input.
+fn input<'body, T: Deserialize<'body>>(body: &'body Bytes) -> Result<T, Refusal> {
+    serde_json::from_slice(body).map_err(|error| {
+        if error.is_data() {
+            Refusal::from(Error::InvalidParameter(error.to_string()))
+        } else {
+            Refusal::new(StatusCode::BAD_REQUEST, "SerializationException", error.to_string())
+        }
+    })
+}
+
+/// AWS leaves out what is not there.
+fn remove_nulls(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            members.retain(|_, member| !member.is_null());
+            members.values_mut().for_each(remove_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(remove_nulls),
+        _ => {}
+    }
+}
+
+/// Checks the length of a list.
+fn check_length<T>(parameter: &str, items: &[T], max: usize) -> Result<()> {
+    if (1..=max).contains(&items.len()) {
+        return Ok(());
+    }
+    Err(Error::InvalidParameter(format!(
+        "Invalid parameter at '{parameter}' failed to satisfy constraint: 'Member must have length between 1 and {max}'"
+    )))
+}
+
+/// Seconds since 1970, as JSON 1.1 writes a time.
+#[expect(clippy::cast_precision_loss, reason = "milliseconds of this millennium fit")]
+fn epoch_seconds(time: jiff::Timestamp) -> Value {
+    json!(time.as_millisecond() as f64 / 1000.0)
+}

@@ -1,0 +1,182 @@
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::page::Paging;
+use super::tags::{ResourceTag, checked_tags};
+use super::{Call, check_length, epoch_seconds};
+use crate::error::{Error, Result};
+use crate::names::{Account, Registry, RepositoryName};
+use crate::repository::{
+    Encryption, EncryptionType, ExclusionFilter, MutabilityMode, Repository, Settings, TagMutability,
+};
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct DescribeInput {
+    registry_id: Option<Account>,
+    repository_names: Option<Vec<RepositoryName>>,
+    #[serde(flatten)]
+    paging: Paging,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct CreateInput {
+    registry_id: Option<Account>,
+    repository_name: RepositoryName,
+    #[serde(default)]
+    tags: Vec<ResourceTag>,
+    image_tag_mutability: Option<MutabilityMode>,
+    image_tag_mutability_exclusion_filters: Option<Vec<ExclusionFilter>>,
+    image_scanning_configuration: Option<ScanningConfiguration>,
+    encryption_configuration: Option<Encryption>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct DeleteInput {
+    registry_id: Option<Account>,
+    repository_name: RepositoryName,
+    #[serde(default)]
+    force: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct MutabilityInput {
+    registry_id: Option<Account>,
+    repository_name: RepositoryName,
+    image_tag_mutability: MutabilityMode,
+    image_tag_mutability_exclusion_filters: Option<Vec<ExclusionFilter>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ScanningInput {
+    registry_id: Option<Account>,
+    repository_name: RepositoryName,
+    image_scanning_configuration: ScanningConfiguration,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ScanningConfiguration {
+    #[serde(default)]
+    scan_on_push: bool,
+}
+
+pub(super) fn describe(call: &Call, input: DescribeInput) -> Result<Value> {
+    let registry = call.registry(input.registry_id);
+    let host = call.ecr.registry_host(&registry)?;
+    let store = call.ecr.store.lock();
+    let (repositories, next_token) = if let Some(names) = input.repository_names {
+        check_length("repositoryNames", &names, 100)?;
+        input.paging.check_absent("repositoryNames")?;
+        let found: Result<Vec<_>> = names
+            .iter()
+            .map(|name| store.repository(&registry, name).map(|repository| description(&registry, &host, repository)))
+            .collect();
+        (found?, None)
+    } else {
+        let all = store
+            .repositories(&registry)
+            .map(|(name, repository)| (name.to_string(), description(&registry, &host, repository)));
+        input.paging.cut(all, 100, 1000)?
+    };
+    Ok(json!({ "repositories": repositories, "nextToken": next_token }))
+}
+
+pub(super) fn create(call: &Call, input: CreateInput) -> Result<Value> {
+    let registry = call.registry(input.registry_id);
+    let settings = Settings {
+        mutability: TagMutability::new(
+            input.image_tag_mutability.unwrap_or_default(),
+            input.image_tag_mutability_exclusion_filters,
+        )?,
+        scan_on_push: input.image_scanning_configuration.unwrap_or_default().scan_on_push,
+        encryption: encryption(&registry, input.encryption_configuration)?,
+        resource_tags: checked_tags(input.tags)?,
+    };
+    let host = call.ecr.registry_host(&registry)?;
+    let mut store = call.ecr.store.lock();
+    let repository = store.create_repository(&registry, &input.repository_name, settings)?;
+    Ok(json!({ "repository": description(&registry, &host, repository) }))
+}
+
+pub(super) fn delete(call: &Call, input: DeleteInput) -> Result<Value> {
+    let registry = call.registry(input.registry_id);
+    let host = call.ecr.registry_host(&registry)?;
+    let repository = call.ecr.store.lock().delete_repository(&registry, &input.repository_name, input.force)?;
+    let mut description = description(&registry, &host, &repository);
+    // DeleteRepository's answer is shorter than that of the other calls.
+    for member in ["imageScanningConfiguration", "encryptionConfiguration"] {
+        description[member].take();
+    }
+    Ok(json!({ "repository": description }))
+}
+
+pub(super) fn put_mutability(call: &Call, input: MutabilityInput) -> Result<Value> {
+    let registry = call.registry(input.registry_id);
+    let mutability = TagMutability::new(input.image_tag_mutability, input.image_tag_mutability_exclusion_filters)?;
+    let mut store = call.ecr.store.lock();
+    let repository = store.repository_mut(&registry, &input.repository_name)?;
+    repository.mutability = mutability;
+    Ok(json!({
+        "registryId": registry.account,
+        "repositoryName": input.repository_name,
+        "imageTagMutability": repository.mutability.mode,
+        "imageTagMutabilityExclusionFilters": exclusions(&repository.mutability),
+    }))
+}
+
+pub(super) fn put_scanning(call: &Call, input: ScanningInput) -> Result<Value> {
+    let registry = call.registry(input.registry_id);
+    let mut store = call.ecr.store.lock();
+    let repository = store.repository_mut(&registry, &input.repository_name)?;
+    repository.scan_on_push = input.image_scanning_configuration.scan_on_push;
+    Ok(json!({
+        "registryId": registry.account,
+        "repositoryName": input.repository_name,
+        "imageScanningConfiguration": input.image_scanning_configuration,
+    }))
+}
+
+fn description(registry: &Registry, host: &str, repository: &Repository) -> Value {
+    let name = &repository.place.name;
+    json!({
+        "repositoryArn": format!("{}{name}", registry.arn_prefix()),
+        "registryId": registry.account,
+        "repositoryName": name,
+        "repositoryUri": format!("{host}/{name}"),
+        "createdAt": epoch_seconds(repository.created_at),
+        "imageTagMutability": repository.mutability.mode,
+        "imageTagMutabilityExclusionFilters": exclusions(&repository.mutability),
+        "imageScanningConfiguration": ScanningConfiguration { scan_on_push: repository.scan_on_push },
+        "encryptionConfiguration": repository.encryption,
+    })
+}
+
+fn exclusions(mutability: &TagMutability) -> Option<&[ExclusionFilter]> {
+    (!mutability.exclusions.is_empty()).then_some(&mutability.exclusions)
+}
+
+fn encryption(registry: &Registry, wanted: Option<Encryption>) -> Result<Encryption> {
+    let Some(wanted) = wanted else {
+        return Ok(Encryption { encryption_type: EncryptionType::Aes256, kms_key: None });
+    };
+    match (wanted.encryption_type, wanted.kms_key) {
+        (EncryptionType::Aes256, Some(_)) => {
+            Err(Error::InvalidParameter("A KMS key cannot be given with encryption type AES256".to_owned()))
+        }
+        (EncryptionType::Aes256, None) => Ok(Encryption { encryption_type: EncryptionType::Aes256, kms_key: None }),
+        (encryption_type, key) => {
+            let Registry { account, region } = registry;
+            let key = key.unwrap_or_else(|| format!("arn:aws:kms:{region}:{account}:alias/aws/ecr"));
+            // "The key must exist in the same Region as the repository."
+            if key.starts_with("arn:") && key.split(':').nth(3) != Some(region.as_str()) {
+                return Err(Error::Kms { key, kms_error: "NotFoundException" });
+            }
+            Ok(Encryption { encryption_type, kms_key: Some(key) })
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! The listeners, all on 127.0.0.1.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{any, get, post};
+use tokio::sync::watch;
+
+use crate::blobs::Blobs;
+use crate::config::Config;
+use crate::ecr::Ecr;
+use crate::events::Events;
+use crate::faults::{Fault, FaultState, Faults};
+use crate::guarded::Guarded;
+use crate::names::Registry;
+use crate::secret::Secret;
+use crate::stats::{Counters, Stats};
+use crate::{admin, api, downloads, v2};
+
+/// A running local ECR. It stops, and deletes its layers, when it is dropped.
+#[derive(Debug)]
+pub struct EcrLocal {
+    ecr: Arc<Ecr>,
+    /// Dropping it is the sign to stop.
+    _closing: watch::Sender<()>,
+}
+
+impl EcrLocal {
+    /// Starts a local ECR on the current tokio runtime.
+    ///
+    /// # Errors
+    /// If the port is taken, or the directory for the layers cannot be made.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    #[expect(clippy::unused_async, reason = "it must be called on a runtime, which an async function makes plain")]
+    pub async fn start(config: Config) -> io::Result<Self> {
+        let (closing, closed) = watch::channel(());
+        let main = listen(config.port)?;
+        let counters = Arc::new(Counters::default());
+        let events = config.events_endpoint.as_deref().map(|endpoint| Events::new(endpoint, Arc::clone(&counters)));
+        let ecr = Arc::new(Ecr {
+            blobs: Blobs::new(config.data_dir.as_deref())?,
+            store: Guarded::default(),
+            counters,
+            faults: Faults::default(),
+            events,
+            secret: Secret::random(),
+            listeners: Listeners { port: main.local_addr()?.port(), registries: Guarded::default(), closed },
+            config,
+        });
+        let router = Router::new()
+            .route("/", post(api::call))
+            .route("/_admin/stats", get(admin::stats).delete(admin::reset_stats))
+            .route("/_admin/faults", get(admin::faults).post(admin::add_fault).delete(admin::clear_faults))
+            .route("/{bucket}/{*key}", get(downloads::download))
+            .with_state(Arc::clone(&ecr))
+            .merge(v2_router(&ecr, None));
+        serve(main, router, ecr.listeners.closed.clone())?;
+        Ok(Self { ecr, _closing: closing })
+    }
+
+    /// The main port's URL: the ECR API, `/v2`, downloads, `/_admin`.
+    #[must_use]
+    pub fn endpoint(&self) -> String {
+        self.ecr.listeners.main_endpoint()
+    }
+
+    /// What happened since the start, or since the last reset.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.ecr.counters.snapshot()
+    }
+
+    /// Sets every counter to zero.
+    pub fn reset_stats(&self) {
+        self.ecr.counters.reset();
+    }
+
+    /// Adds a fault.
+    pub fn fault(&self, fault: Fault) {
+        self.ecr.faults.add(fault);
+    }
+
+    /// The faults and what is left of them, used up ones too.
+    #[must_use]
+    pub fn faults(&self) -> Vec<FaultState> {
+        self.ecr.faults.list()
+    }
+
+    /// Removes every fault.
+    pub fn clear_faults(&self) {
+        self.ecr.faults.clear();
+    }
+}
+
+/// The ports: the main one, and one for each registry, so that to a client of `/v2` each region is a registry of its own.
+#[derive(Debug)]
+pub(crate) struct Listeners {
+    port: u16,
+    registries: Guarded<BTreeMap<Registry, u16>>,
+    closed: watch::Receiver<()>,
+}
+
+impl Listeners {
+    pub(crate) fn main_endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// The main port by another host name than that of the registries. HTTP clients drop credentials when a redirect leads to
+    /// another host, as it does in AWS; some of them do not count another port as another host.
+    pub(crate) fn download_endpoint(&self) -> String {
+        format!("http://localhost:{}", self.port)
+    }
+}
+
+impl Ecr {
+    /// The host and port of a registry, opened when first asked for.
+    pub(crate) fn registry_host(self: &Arc<Self>, registry: &Registry) -> io::Result<String> {
+        let mut registries = self.listeners.registries.lock();
+        let port = if let Some(port) = registries.get(registry) {
+            *port
+        } else {
+            let listener = listen(0)?;
+            let port = listener.local_addr()?.port();
+            serve(listener, v2_router(self, Some(registry.clone())), self.listeners.closed.clone())?;
+            registries.insert(registry.clone(), port);
+            port
+        };
+        Ok(format!("127.0.0.1:{port}"))
+    }
+}
+
+fn v2_router(ecr: &Arc<Ecr>, registry: Option<Registry>) -> Router {
+    Router::new()
+        .route("/v2/", any(v2::ping))
+        .route("/v2/{*path}", any(v2::handle))
+        .with_state(v2::Gate { ecr: Arc::clone(ecr), registry })
+}
+
+fn listen(port: u16) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+fn serve(listener: TcpListener, router: Router, mut closed: watch::Receiver<()>) -> io::Result<()> {
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    tokio::spawn(async move {
+        let stop = async move {
+            // Nothing is ever sent: the change is that the sender is gone.
+            let _ = closed.changed().await;
+        };
+        let _ = axum::serve(listener, router).with_graceful_shutdown(stop).await;
+    });
+    Ok(())
+}
