@@ -41,6 +41,14 @@ resource "aws_cloudwatch_event_rule" "image_pushed" {
   event_pattern = local.event_pattern
 
   tags = var.tags
+
+  lifecycle {
+    # The target's, but checked here: the target waits for policies, and would hide this behind their errors.
+    precondition {
+      condition     = length(local.input_template) <= 8192
+      error_message = "The input template has ${length(local.input_template)} characters, and EventBridge takes 8192: name fewer target regions."
+    }
+  }
 }
 
 resource "aws_cloudwatch_event_target" "state_machine" {
@@ -61,13 +69,6 @@ resource "aws_cloudwatch_event_target" "state_machine" {
 
   dead_letter_config {
     arn = aws_sqs_queue.dead_letters.arn
-  }
-
-  lifecycle {
-    precondition {
-      condition     = length(local.input_template) <= 8192
-      error_message = "The input template has ${length(local.input_template)} characters, and EventBridge takes 8192: name fewer target regions."
-    }
   }
 
   # An event that comes before the role may start an execution becomes a dead letter.

@@ -34,8 +34,8 @@ locals {
         Action   = ["ecr:CreateRepository", "ecr:DescribeRepositories", "ecr:TagResource"]
         Resource = local.target_repository_arns
       },
-      # ECR asks for these of whoever creates a repository with a customer's key, and the source's settings name that key: so any
-      # key of the account in a target region, but through ECR only.
+      # ECR asks for these of whoever creates a repository with KMS encryption, which the source's settings may want. The target
+      # region chooses the key, so no key is named here; but ECR alone can use it.
       {
         Sid      = "EncryptTarget"
         Effect   = "Allow"
@@ -218,7 +218,7 @@ resource "aws_iam_role_policy" "function" {
   lifecycle {
     precondition {
       condition     = length(local.function_policies[each.key]) <= 10240
-      error_message = "The policy of ${each.key} has ${length(local.function_policies[each.key])} characters, and IAM takes 10240: join repositories in patterns."
+      error_message = "The policy of ${each.key} has ${length(local.function_policies[each.key])} characters, and IAM takes 10240: join repositories in patterns, or name fewer target regions."
     }
   }
 }

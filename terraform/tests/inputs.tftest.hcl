@@ -1,0 +1,166 @@
+# What a plan refuses.
+
+mock_provider "aws" {
+  source = "./tests/mocks"
+}
+
+variables {
+  target_regions = ["us-east-1"]
+  package_dir    = "./tests/packages"
+}
+
+run "no_target" {
+  command = plan
+
+  variables {
+    target_regions = []
+  }
+
+  expect_failures = [var.target_regions]
+}
+
+run "a_target_that_is_no_region" {
+  command = plan
+
+  variables {
+    target_regions = ["eu-west-1", "Ireland"]
+  }
+
+  expect_failures = [var.target_regions]
+}
+
+run "the_source_as_a_target" {
+  command = plan
+
+  variables {
+    target_regions = ["eu-west-1", "eu-central-1"]
+  }
+
+  expect_failures = [var.target_regions]
+}
+
+run "no_repository" {
+  command = plan
+
+  variables {
+    repositories = []
+  }
+
+  expect_failures = [var.repositories]
+}
+
+run "a_repository_with_an_upper_case_letter" {
+  command = plan
+
+  variables {
+    repositories = ["prod/App"]
+  }
+
+  expect_failures = [var.repositories]
+}
+
+run "a_repository_with_a_wildcard_that_only_iam_knows" {
+  command = plan
+
+  variables {
+    repositories = ["prod/app-?"]
+  }
+
+  expect_failures = [var.repositories]
+}
+
+run "a_repository_with_two_wildcards_in_a_row" {
+  command = plan
+
+  variables {
+    repositories = ["prod/**"]
+  }
+
+  expect_failures = [var.repositories]
+}
+
+run "a_name_too_long_for_a_role" {
+  command = plan
+
+  variables {
+    name = "a23456789012345678901234567890123"
+  }
+
+  expect_failures = [var.name]
+}
+
+run "a_name_with_an_underscore" {
+  command = plan
+
+  variables {
+    name = "ecr_replicator"
+  }
+
+  expect_failures = [var.name]
+}
+
+run "an_unknown_architecture" {
+  command = plan
+
+  variables {
+    architecture = "aarch64"
+  }
+
+  expect_failures = [var.architecture]
+}
+
+run "a_retention_that_cloudwatch_does_not_offer" {
+  command = plan
+
+  variables {
+    log_retention_days = 42
+  }
+
+  expect_failures = [var.log_retention_days]
+}
+
+run "an_unknown_log_level" {
+  command = plan
+
+  variables {
+    execution_log_level = "INFO"
+  }
+
+  expect_failures = [var.execution_log_level]
+}
+
+run "an_alarm_action_that_is_no_arn" {
+  command = plan
+
+  variables {
+    alarm_actions = ["somebody@example.com"]
+  }
+
+  expect_failures = [var.alarm_actions]
+}
+
+run "a_package_that_is_not_there" {
+  command = plan
+
+  variables {
+    package_dir = "./tests/mocks"
+  }
+
+  expect_failures = [aws_lambda_function.this]
+}
+
+run "more_targets_than_an_input_template_holds" {
+  command = plan
+
+  variables {
+    target_regions = [for index in range(400) : "us-${["north", "south", "east", "west"][index % 4]}-${floor(index / 4)}"]
+  }
+
+  expect_failures = [
+    aws_cloudwatch_event_rule.image_pushed,
+    # Each target takes more room in these.
+    aws_iam_role_policy.function["ensure-repo"],
+    aws_iam_role_policy.function["copy-layers"],
+    aws_iam_role_policy.function["put-manifest"],
+  ]
+}
