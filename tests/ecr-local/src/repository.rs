@@ -112,7 +112,7 @@ impl TagMutability {
                 "Invalid parameter at 'imageTagMutabilityExclusionFilters' failed to satisfy constraint: '{constraint}'"
             ))
         };
-        if takes_exclusions != !exclusions.is_empty() {
+        if takes_exclusions == exclusions.is_empty() {
             return Err(invalid("filters are required with, and only with, a mutability WITH_EXCLUSION"));
         }
         if exclusions.len() > 5 {
@@ -284,20 +284,14 @@ impl Repository {
         self.images.values()
     }
 
-    pub(crate) fn image(&self, digest: &Digest) -> Option<&Image> {
-        self.images.get(digest)
-    }
-
     pub(crate) fn find_image(&self, digest: Option<&Digest>, tag: Option<&ImageTag>) -> ImageLookup<'_> {
-        let tagged = tag.map(|tag| self.image_tags.get(tag));
-        match (digest, tagged) {
-            (Some(digest), Some(Some(tagged))) if digest != tagged => ImageLookup::OtherDigest,
-            (_, Some(None)) => ImageLookup::NotFound,
-            (Some(digest), _) | (None, Some(Some(digest))) => {
-                self.images.get(digest).map_or(ImageLookup::NotFound, ImageLookup::Found)
-            }
-            (None, None) => ImageLookup::NotFound,
-        }
+        let tagged = tag.and_then(|tag| self.image_tags.get(tag));
+        let digest = match (digest, tagged) {
+            (Some(digest), Some(tagged)) if digest != tagged => return ImageLookup::OtherDigest,
+            (_, None) if tag.is_some() => return ImageLookup::NotFound,
+            (digest, tagged) => digest.or(tagged),
+        };
+        digest.and_then(|digest| self.images.get(digest)).map_or(ImageLookup::NotFound, ImageLookup::Found)
     }
 
     /// An image's tags in alphabetical order.

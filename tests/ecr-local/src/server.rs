@@ -136,7 +136,7 @@ impl Ecr {
 
 fn v2_router(ecr: &Arc<Ecr>, registry: Option<Registry>) -> Router {
     Router::new()
-        .route("/v2/", any(v2::ping))
+        .route("/v2/", any(v2::handle))
         .route("/v2/{*path}", any(v2::handle))
         .with_state(v2::Gate { ecr: Arc::clone(ecr), registry })
 }

@@ -95,12 +95,18 @@ impl Upload {
     pub(crate) async fn append<E>(
         self: Arc<Self>,
         range: PartRange,
-        data: impl Stream<Item = Result<Bytes, E>> + Send + Unpin + 'static,
+        mut data: impl Stream<Item = Result<Bytes, E>> + Send + Unpin + 'static,
     ) -> Result<Progress>
     where
         E: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
     {
-        tokio::spawn(async move { self.append_part(range, data).await }).await.map_err(io::Error::other)?
+        let part = async move {
+            let result = self.append_part(range, &mut data).await;
+            // A client that is still sending would not read a refusal.
+            while let Some(Ok(_)) = data.next().await {}
+            result
+        };
+        tokio::spawn(part).await.map_err(io::Error::other)?
     }
 
     async fn append_part<E>(

@@ -1,19 +1,141 @@
-//! The Distribution protocol as ECR speaks it.
-use crate::ecr::Ecr;
-use crate::names::Registry;
-use axum::extract::{Request, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse as _, Response};
+//! The Distribution protocol below `/v2/`, with the ways of its own that ECR has.
+
+mod blobs;
+mod error;
+mod manifests;
+mod referrers;
+mod tags;
+mod target;
+mod uploads;
+
+use std::collections::HashMap;
 use std::sync::Arc;
-/// x
+
+use axum::body::Body;
+use axum::extract::{Query, Request, State};
+use axum::http::header::{AUTHORIZATION, HeaderName, WWW_AUTHENTICATE};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use futures::StreamExt as _;
+
+use self::error::Refusal;
+use self::target::Target;
+use crate::ecr::Ecr;
+use crate::error::Error;
+use crate::names::Registry;
+use crate::tokens::Unauthorized;
+
+const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+
+/// The listener that a request came through: that of one registry, or the main one, where the token tells the registry.
 #[derive(Debug, Clone)]
 pub(crate) struct Gate {
     pub(crate) ecr: Arc<Ecr>,
     pub(crate) registry: Option<Registry>,
 }
-pub(crate) async fn ping(State(_g): State<Gate>) -> Response {
-    StatusCode::NOT_IMPLEMENTED.into_response()
+
+/// A request of a client that was let in.
+#[derive(Debug)]
+struct Exchange {
+    ecr: Arc<Ecr>,
+    registry: Registry,
+    /// The URL that the client knows this registry by.
+    endpoint: String,
+    head: Parts,
 }
-pub(crate) async fn handle(State(_g): State<Gate>, _r: Request) -> Response {
-    StatusCode::NOT_IMPLEMENTED.into_response()
+
+/// A request's body, until a handler reads it.
+type UnreadBody = Option<Body>;
+
+impl Exchange {
+    fn header(&self, name: &HeaderName) -> Option<&str> {
+        self.head.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    fn query(&self) -> HashMap<String, String> {
+        Query::try_from_uri(&self.head.uri).map(|Query(query)| query).unwrap_or_default()
+    }
+}
+
+/// Answers any request below `/v2/`.
+pub(crate) async fn handle(State(gate): State<Gate>, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let mut body: UnreadBody = Some(body);
+    let mut response = match admit(&gate, &head) {
+        Ok((registry, endpoint)) => {
+            let Gate { ecr, .. } = gate;
+            let exchange = Exchange { ecr, registry, endpoint, head };
+            respond(&exchange, &mut body).await.unwrap_or_else(Refusal::answer)
+        }
+        Err(refusal) => *refusal,
+    };
+    // A client that is still sending would not read an answer: whatever no handler has read is read before.
+    if let Some(rest) = body {
+        let mut rest = rest.into_data_stream();
+        while let Some(Ok(_)) = rest.next().await {}
+    }
+    response.headers_mut().insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
+    response
+}
+
+fn admit(gate: &Gate, head: &Parts) -> Result<(Registry, String), Box<Response>> {
+    let endpoint = match &gate.registry {
+        Some(registry) => match gate.ecr.registry_host(registry) {
+            Ok(host) => format!("http://{host}"),
+            Err(failure) => return Err(Box::new(Refusal::from(Error::from(failure)).answer())),
+        },
+        None => gate.ecr.listeners.main_endpoint(),
+    };
+    let header = head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let refusal = match gate.ecr.read_token(header) {
+        Ok(registry) if gate.registry.as_ref().is_none_or(|own| *own == registry) => return Ok((registry, endpoint)),
+        Ok(_) => Refusal::denied("Your authorization token is for another registry.").answer(),
+        Err(Unauthorized::Expired) => {
+            Refusal::denied("Your authorization token has expired. Reauthenticate and try again.").answer()
+        }
+        Err(Unauthorized::NoCredentials | Unauthorized::Invalid) => {
+            let challenge = format!("Basic realm=\"{endpoint}/\",service=\"ecr.amazonaws.com\"");
+            (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, challenge)], "Not Authorized\n").into_response()
+        }
+    };
+    Err(Box::new(refusal))
+}
+
+async fn respond(exchange: &Exchange, body: &mut UnreadBody) -> Result<Response, Refusal> {
+    let target = Target::parse(exchange.head.uri.path())?;
+    let operation = format!("v2:{} {}", exchange.head.method, target.kind());
+    let region = &exchange.registry.region;
+    exchange.ecr.counters.call(region, &operation);
+    let fault = exchange.ecr.faults.take(&operation, region, target.repository());
+    if let Some(fault) = fault {
+        if fault.after {
+            dispatch(exchange, body, target).await?;
+        }
+        fault.hold().await;
+        return Err(Refusal::from(&fault));
+    }
+    dispatch(exchange, body, target).await
+}
+
+async fn dispatch(exchange: &Exchange, body: &mut UnreadBody, target: Target) -> Result<Response, Refusal> {
+    match (exchange.head.method.as_str(), target) {
+        ("GET" | "HEAD", Target::Ping) => Ok(StatusCode::OK.into_response()),
+        ("GET" | "HEAD", Target::Manifest(name, reference)) => manifests::get(exchange, &name, &reference),
+        ("PUT", Target::Manifest(name, reference)) => manifests::put(exchange, body, &name, reference).await,
+        ("DELETE", Target::Manifest(name, reference)) => manifests::delete(exchange, &name, &reference),
+        ("HEAD", Target::Blob(name, digest)) => blobs::head(exchange, &name, &digest),
+        ("GET", Target::Blob(name, digest)) => blobs::get(exchange, &name, &digest),
+        ("POST", Target::Uploads(name)) => uploads::start(exchange, &name),
+        ("GET", Target::Upload(name, id)) => uploads::progress(exchange, &name, id).await,
+        ("PATCH", Target::Upload(name, id)) => uploads::patch(exchange, body, &name, id).await,
+        ("PUT", Target::Upload(name, id)) => uploads::complete(exchange, body, &name, id).await,
+        ("GET", Target::Tags(name)) => tags::list(exchange, &name),
+        ("GET", Target::Referrers(name, subject)) => referrers::list(exchange, &name, &subject),
+        (method, _) => {
+            let message = format!("The local ECR does not answer {method} here");
+            Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", message))
+        }
+    }
 }
