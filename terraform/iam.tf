@@ -212,7 +212,7 @@ resource "aws_iam_role_policy" "function" {
   for_each = local.functions
 
   name   = each.key
-  role   = aws_iam_role.function[each.key].id
+  role   = aws_iam_role.function[each.key].name
   policy = local.function_policies[each.key]
 
   lifecycle {
@@ -233,7 +233,7 @@ resource "aws_iam_role" "state_machine" {
 
 resource "aws_iam_role_policy" "state_machine" {
   name   = "replicate-image"
-  role   = aws_iam_role.state_machine.id
+  role   = aws_iam_role.state_machine.name
   policy = local.state_machine_policy
 }
 
@@ -247,6 +247,6 @@ resource "aws_iam_role" "event_rule" {
 
 resource "aws_iam_role_policy" "event_rule" {
   name   = "image-pushed"
-  role   = aws_iam_role.event_rule.id
+  role   = aws_iam_role.event_rule.name
   policy = local.event_rule_policy
 }

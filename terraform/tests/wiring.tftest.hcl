@@ -1,0 +1,134 @@
+# What a plan does not know yet: that each resource refers to the right other one.
+
+mock_provider "aws" {
+  source = "./tests/mocks"
+}
+
+variables {
+  target_regions = ["us-east-1"]
+  package_dir    = "./tests/packages"
+}
+
+# The mock makes values up that are no ARNs, and the provider refuses those.
+
+override_resource {
+  target = aws_iam_role.function["copy-layers"]
+  values = { arn = "arn:aws:iam::123456789012:role/copy-layers" }
+}
+
+override_resource {
+  target = aws_iam_role.function["ensure-repo"]
+  values = { arn = "arn:aws:iam::123456789012:role/ensure-repo" }
+}
+
+override_resource {
+  target = aws_iam_role.function["put-manifest"]
+  values = { arn = "arn:aws:iam::123456789012:role/put-manifest" }
+}
+
+override_resource {
+  target = aws_iam_role.function["report"]
+  values = { arn = "arn:aws:iam::123456789012:role/report" }
+}
+
+override_resource {
+  target = aws_iam_role.function["resolve-image"]
+  values = { arn = "arn:aws:iam::123456789012:role/resolve-image" }
+}
+
+override_resource {
+  target = aws_cloudwatch_event_rule.image_pushed
+  values = { arn = "arn:aws:events:eu-central-1:123456789012:rule/image-pushed" }
+}
+
+override_resource {
+  target = aws_cloudwatch_log_group.state_machine
+  values = { arn = "arn:aws:logs:eu-central-1:123456789012:log-group:replicate-image" }
+}
+
+override_resource {
+  target = aws_iam_role.event_rule
+  values = { arn = "arn:aws:iam::123456789012:role/image-pushed" }
+}
+
+override_resource {
+  target = aws_iam_role.state_machine
+  values = { arn = "arn:aws:iam::123456789012:role/replicate-image" }
+}
+
+override_resource {
+  target = aws_sfn_state_machine.this
+  values = { arn = "arn:aws:states:eu-central-1:123456789012:stateMachine:replicate-image" }
+}
+
+override_resource {
+  target = aws_sqs_queue.dead_letters
+  values = { arn = "arn:aws:sqs:eu-central-1:123456789012:dead-letters" }
+}
+
+run "each_resource_refers_to_its_own" {
+  command = apply
+
+  assert {
+    condition     = { for step, function in aws_lambda_function.this : step => function.role } == { for step, role in aws_iam_role.function : step => role.arn }
+    error_message = "A function has another function's role."
+  }
+
+  assert {
+    condition     = { for step, policy in aws_iam_role_policy.function : step => policy.role } == { for step, role in aws_iam_role.function : step => role.name }
+    error_message = "A policy is attached to another function's role."
+  }
+
+  assert {
+    condition     = { for step, alias in aws_lambda_alias.live : step => alias.function_version } == { for step, function in aws_lambda_function.this : step => function.version }
+    error_message = "An alias does not point to the published version."
+  }
+
+  assert {
+    condition = (
+      aws_sfn_state_machine.this.role_arn == aws_iam_role.state_machine.arn
+      && aws_iam_role_policy.state_machine.role == aws_iam_role.state_machine.name
+      && aws_sfn_state_machine.this.logging_configuration[0].log_destination == "${aws_cloudwatch_log_group.state_machine.arn}:*"
+    )
+    error_message = "The state machine has another role, or logs to another group; Step Functions wants the group's ARN to end in \":*\"."
+  }
+
+  assert {
+    condition = (
+      aws_cloudwatch_event_target.state_machine.rule == aws_cloudwatch_event_rule.image_pushed.name
+      && aws_cloudwatch_event_target.state_machine.arn == aws_sfn_state_machine.this.arn
+      && aws_cloudwatch_event_target.state_machine.role_arn == aws_iam_role.event_rule.arn
+      && aws_cloudwatch_event_target.state_machine.dead_letter_config[0].arn == aws_sqs_queue.dead_letters.arn
+      && aws_iam_role_policy.event_rule.role == aws_iam_role.event_rule.name
+    )
+    error_message = "The rule's target is not the state machine, by the rule's role, with the dead-letter queue."
+  }
+
+  assert {
+    condition = (
+      output.state_machine_arn == aws_sfn_state_machine.this.arn
+      && output.event_rule_arn == aws_cloudwatch_event_rule.image_pushed.arn
+      && output.event_rule_name == aws_cloudwatch_event_rule.image_pushed.name
+      && output.dead_letter_queue_arn == aws_sqs_queue.dead_letters.arn
+      && output.dead_letter_queue_url == aws_sqs_queue.dead_letters.url
+    )
+    error_message = "An output names another resource."
+  }
+
+  # Roles, ARNs and versions that were all the same would prove nothing.
+  assert {
+    condition = length(distinct(concat(
+      values(aws_iam_role.function)[*].arn,
+      values(aws_lambda_function.this)[*].version,
+      [
+        aws_cloudwatch_event_rule.image_pushed.arn,
+        aws_cloudwatch_log_group.state_machine.arn,
+        aws_iam_role.event_rule.arn,
+        aws_iam_role.state_machine.arn,
+        aws_sfn_state_machine.this.arn,
+        aws_sqs_queue.dead_letters.arn,
+      ],
+    ))) == 16
+    error_message = "The mocked values are not distinct."
+  }
+}
