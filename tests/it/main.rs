@@ -1,1 +1,12 @@
-//! x
+//! Integration tests: one binary, a module for each subject.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
+mod copy_layers;
+mod ecr_local;
+mod ensure_repo;
+mod local_stack;
+mod put_manifest;
+mod report;
+mod resolve_image;
+mod statemachine;
+mod world;

@@ -260,21 +260,19 @@ impl Copy<'_> {
     }
 }
 
-/// How long a part takes: the longest seen so far, by any layer.
+/// How long a part takes: the longest seen so far, by any layer. None was seen when an invocation begins, and then it
+/// has all its time.
 #[derive(Debug, Default)]
-pub struct Pace(Mutex<Option<Duration>>);
+pub struct Pace(Mutex<Duration>);
 
 impl Pace {
-    /// What a part is taken to need before one was seen: 10 MiB at 5 MiB/s.
-    const UNKNOWN: Duration = Duration::from_secs(2);
-
     fn of_a_part(&self) -> Duration {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or(Self::UNKNOWN)
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn observe(&self, part: Duration) {
         let mut longest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *longest = Some(longest.unwrap_or_default().max(part));
+        *longest = part.max(*longest);
     }
 }
 

@@ -50,24 +50,63 @@ where
     let (dependencies, handler) = (&dependencies, &handler);
     lambda_runtime::run(service_fn(async move |event: LambdaEvent<Value>| {
         let deadline = Deadline(SystemTime::UNIX_EPOCH + Duration::from_millis(event.context.deadline));
-        let input = serde_path_to_error::deserialize(event.payload)
-            .map_err(|error| named(ErrorName::InvalidInput, format!("{}: {}", error.path(), error.inner())))?;
-        // Boxed: as one nested type, a whole function is more than the compiler computes a layout for.
-        AssertUnwindSafe(handler(dependencies, input, deadline).boxed_local())
-            .catch_unwind()
-            .await
-            .map_err(|panic| {
-                let text = panic
-                    .downcast_ref::<&str>()
-                    .map(ToString::to_string)
-                    .or_else(|| panic.downcast_ref::<String>().cloned());
-                named(ErrorName::Internal, format!("panic: {}", text.unwrap_or_default()))
-            })?
-            .map_err(|error| diagnostic(&error))
+        let input = decode(event.payload)?;
+        answer(handler(dependencies, input, deadline)).await
     }))
     .await
 }
 
-fn named(name: ErrorName, error_message: String) -> Diagnostic {
-    Diagnostic { error_type: name.to_string(), error_message }
+/// Reads an input, or says which field is wrong.
+///
+/// # Errors
+/// `InvalidInput` with the field's path.
+pub fn decode<I: DeserializeOwned>(payload: Value) -> Result<I, Diagnostic> {
+    serde_path_to_error::deserialize(payload).map_err(|error| Diagnostic {
+        error_type: ErrorName::InvalidInput.to_string(),
+        error_message: format!("{}: {}", error.path(), error.inner()),
+    })
+}
+
+/// Runs a handler to its result, its error, or its panic.
+async fn answer<O, E: Named>(handler: impl Future<Output = Result<O, E>>) -> Result<O, Diagnostic> {
+    // Boxed: as one nested type, a whole function is more than the compiler computes a layout for.
+    match AssertUnwindSafe(handler.boxed_local()).catch_unwind().await {
+        Ok(result) => result.map_err(|error| diagnostic(&error)),
+        Err(panic) => {
+            let text =
+                panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+            Err(Diagnostic {
+                error_type: ErrorName::Internal.to_string(),
+                error_message: format!("panic: {}", text.unwrap_or("no message")),
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{contract::Target, manifest::ManifestError};
+
+    #[test]
+    fn a_bad_field_is_named_with_its_path() {
+        let diagnostic = decode::<Vec<Target>>(json!([{"region": "Mars", "repository": "app"}])).unwrap_err();
+        assert_eq!(diagnostic.error_type, "InvalidInput");
+        assert_eq!(
+            diagnostic.error_message,
+            "[0].region: malformed region `Mars`: expected the code of an AWS region, such as `eu-west-1`"
+        );
+        let diagnostic = decode::<Vec<Target>>(json!([{"regoin": "eu-west-1"}])).unwrap_err();
+        assert!(diagnostic.error_message.contains("unknown field `regoin`"), "{}", diagnostic.error_message);
+    }
+
+    #[tokio::test]
+    async fn a_panic_has_a_name_that_the_state_machine_knows() {
+        let panicking = async { if true { panic!("the {} broke", "defect") } else { Ok::<(), ManifestError>(()) } };
+        let diagnostic = answer(panicking).await.unwrap_err();
+        assert_eq!(diagnostic.error_type, "Internal");
+        assert_eq!(diagnostic.error_message, "panic: the defect broke");
+    }
 }

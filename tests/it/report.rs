@@ -1,0 +1,244 @@
+//! Report against a stand-in for Step Functions and EventBridge.
+
+use std::sync::{Arc, Mutex};
+
+use axum::{Json, Router, extract::State, http::HeaderMap, routing::post};
+use report::{Dependencies, Output, handle};
+use serde_json::{Value, json};
+use shared::{
+    contract::Status,
+    error::{ErrorName, Named as _, diagnostic},
+    names::Digest,
+    serve::decode,
+};
+
+use crate::world::{REPOSITORY, SOURCE, image_input, sdk_config};
+
+const EXECUTION: &str = "arn:aws:states:eu-central-1:123456789012:execution:ecr-replicator-replicate-image:run-1";
+
+/// Answers DescribeExecution with a redrive count, and keeps the entries of PutEvents.
+#[derive(Clone, Default)]
+struct Services {
+    redrives: u32,
+    refuse_events: bool,
+    events: Arc<Mutex<Vec<Value>>>,
+}
+
+impl Services {
+    async fn start(&self) -> Dependencies {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let router = Router::new().route("/", post(answer)).with_state(self.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Dependencies::new(&sdk_config(&endpoint, SOURCE).await)
+    }
+
+    fn events(&self) -> Vec<Value> {
+        self.events.lock().unwrap().clone()
+    }
+}
+
+async fn answer(State(services): State<Services>, headers: HeaderMap, body: String) -> Json<Value> {
+    let body: Value = serde_json::from_str(&body).unwrap();
+    match headers["x-amz-target"].to_str().unwrap() {
+        "AWSStepFunctions.DescribeExecution" => {
+            assert_eq!(body["executionArn"], EXECUTION);
+            Json(json!({
+                "executionArn": EXECUTION, "stateMachineArn": "machine", "status": "RUNNING", "startDate": 1.0,
+                "redriveCount": services.redrives,
+            }))
+        }
+        "AWSEvents.PutEvents" if services.refuse_events => Json(json!({
+            "FailedEntryCount": 1, "Entries": [{"ErrorCode": "ThrottlingException", "ErrorMessage": "slow down"}],
+        })),
+        "AWSEvents.PutEvents" => {
+            services.events.lock().unwrap().extend(body["Entries"].as_array().unwrap().iter().cloned());
+            Json(json!({"FailedEntryCount": 0, "Entries": [{"EventId": "1"}]}))
+        }
+        other => panic!("unexpected call {other}"),
+    }
+}
+
+fn copied(layers: u64, bytes: u64) -> Value {
+    json!({
+        "done": true, "layersSkipped": 1, "bytesSkipped": 10, "layersForeign": 0,
+        "cursor": {"layersCopied": layers, "bytesCopied": bytes, "durationMs": 200, "uploads": []},
+    })
+}
+
+fn succeeded(region: &str) -> Value {
+    json!({
+        "target": {"region": region, "repository": REPOSITORY},
+        "ensure": {"created": true, "durationMs": 30},
+        "copy": copied(4, 4000),
+        "put": {
+            "status": "REPLICATED", "manifestsCopied": 3, "manifestsSkipped": 0,
+            "completedAt": "2026-11-16T01:54:40.250Z", "durationMs": 70,
+        },
+    })
+}
+
+fn failed(region: &str, step: &str, error: &str, message: &str) -> Value {
+    let cause = json!({"errorType": error, "errorMessage": message}).to_string();
+    json!({
+        "target": {"region": region, "repository": REPOSITORY},
+        "ensure": {"created": false, "durationMs": 30},
+        "failure": {"step": step, "error": error, "cause": cause},
+    })
+}
+
+fn input(round: u32, settled: &Value, outcomes: &[Value]) -> Value {
+    let mut image = image_input(&Digest::of(b"image"), Some("v1"));
+    image["pushedAt"] = json!("2026-11-16T01:54:34Z");
+    json!({
+        "execution": {"arn": EXECUTION, "name": "run-1", "startedAt": "2026-11-16T01:54:35Z"},
+        "round": {
+            "image": image, "rule": "all", "round": round, "settled": settled, "outcomes": outcomes,
+            "finishedAt": "2026-11-16T01:54:41Z",
+        },
+    })
+}
+
+async fn report(services: &Services, input: Value) -> Result<Output, report::Error> {
+    handle(&services.start().await, decode(input).unwrap()).await
+}
+
+/// The report in an event, held to its schema.
+fn document(event: &Value) -> Value {
+    let schema: Value = serde_json::from_str(include_str!("../../docs/report.schema.json")).unwrap();
+    let document: Value = serde_json::from_str(event["Detail"].as_str().unwrap()).unwrap();
+    let problems: Vec<String> = jsonschema::options()
+        .should_validate_formats(true)
+        .build(&schema)
+        .unwrap()
+        .iter_errors(&document)
+        .map(|problem| format!("{}: {problem}", problem.instance_path()))
+        .collect();
+    assert!(problems.is_empty(), "{problems:#?}");
+    document
+}
+
+#[tokio::test]
+async fn a_complete_round_is_reported_once_with_its_figures() {
+    let services = Services::default();
+    let output =
+        report(&services, input(1, &json!([]), &[succeeded("eu-west-1"), succeeded("us-west-2")])).await.unwrap();
+    assert!(!output.replicate);
+
+    let events = services.events();
+    assert_eq!(events.len(), 1);
+    assert_eq!(events[0]["Source"], "ecr-replicator");
+    assert_eq!(events[0]["DetailType"], "Image Replication Complete");
+    assert_eq!(events[0]["Resources"], json!([EXECUTION]));
+    let document = document(&events[0]);
+    assert_eq!(document, serde_json::to_value(output.report).unwrap(), "the execution's output is the same document");
+    assert_eq!(document["complete"], true);
+    assert_eq!(document["durationMs"], 6000);
+    assert_eq!(
+        document["targets"][1],
+        json!({
+            "region": "us-west-2", "repository": REPOSITORY, "status": "REPLICATED", "round": 1,
+            "step": null, "error": null, "message": null, "repositoryCreated": true,
+            "manifestsCopied": 3, "manifestsSkipped": 0, "layersCopied": 4, "layersSkipped": 1, "layersForeign": 0,
+            "bytesCopied": 4000, "bytesSkipped": 10, "durationMs": 300,
+            "completedAt": "2026-11-16T01:54:40.25Z", "lagMs": 6250,
+        })
+    );
+}
+
+#[tokio::test]
+async fn an_incomplete_round_is_reported_and_fails_with_a_line_for_each_target() {
+    let services = Services::default();
+    let outcomes = [
+        succeeded("eu-west-1"),
+        failed("us-west-2", "CopyLayers", "AccessDenied", "UploadLayerPart on prod/app in us-west-2 failed: no"),
+        failed("ap-southeast-2", "PutManifest", "TagConflict", "the tag v1 is immutable there"),
+    ];
+    let error = report(&services, input(1, &json!([]), &outcomes)).await.unwrap_err();
+    assert_eq!(error.name(), ErrorName::ReplicationIncomplete);
+    assert_eq!(
+        diagnostic(&error).error_message,
+        format!(
+            "prod/app:v1 ({}) is missing from 2 of 3 targets. Mend the cause and redrive this execution: \
+             it goes on with those alone.\n\
+             us-west-2 prod/app: CopyLayers failed with AccessDenied: UploadLayerPart on prod/app in us-west-2 failed: no\n\
+             ap-southeast-2 prod/app: PutManifest failed with TagConflict: the tag v1 is immutable there",
+            Digest::of(b"image")
+        )
+    );
+    let events = services.events();
+    assert_eq!(events[0]["DetailType"], "Image Replication Incomplete");
+    let document = document(&events[0]);
+    let statuses: Vec<&Value> =
+        document["targets"].as_array().unwrap().iter().map(|target| &target["status"]).collect();
+    assert_eq!(statuses, ["REPLICATED", "FAILED", "CONFLICT"]);
+    assert_eq!(document["targets"][1]["message"], "UploadLayerPart on prod/app in us-west-2 failed: no");
+}
+
+#[tokio::test]
+async fn an_image_that_the_source_lost_midway_leaves_nothing_to_redrive() {
+    let services = Services::default();
+    let outcome = failed("eu-west-1", "CopyLayers", "ImageNotFound", "gone");
+    let output = report(&services, input(1, &json!([]), &[outcome])).await.unwrap();
+    assert_eq!(output.report.unwrap().targets[0].status, Status::Skipped);
+    assert_eq!(services.events()[0]["DetailType"], "Image Replication Complete");
+}
+
+#[tokio::test]
+async fn an_error_that_is_not_a_functions_own_is_told_as_it_is() {
+    let services = Services::default();
+    let mut outcome = failed("eu-west-1", "CopyLayers", "States.Timeout", "");
+    outcome["failure"]["cause"] = json!("");
+    outcome["copy"] = copied(2, 500);
+    report(&services, input(1, &json!([]), &[outcome])).await.unwrap_err();
+    let document = document(&services.events()[0]);
+    let target = &document["targets"][0];
+    assert_eq!((&target["error"], &target["message"]), (&json!("States.Timeout"), &json!("")));
+    assert_eq!(target["bytesCopied"], 500, "what an earlier invocation copied is told");
+}
+
+#[tokio::test]
+async fn a_redrive_hands_the_failed_targets_back_and_keeps_the_others() {
+    let outcomes = [succeeded("eu-west-1"), failed("us-west-2", "CopyLayers", "AccessDenied", "no")];
+    let services = Services { redrives: 1, ..Services::default() };
+    let output = report(&services, input(1, &json!([]), &outcomes)).await.unwrap();
+    assert!(output.replicate);
+    assert_eq!(services.events(), Vec::<Value>::new(), "the round was reported before it was redriven");
+    let round = serde_json::to_value(&output).unwrap();
+    assert_eq!(round["round"], 2);
+    assert_eq!(round["targets"], json!([{"region": "us-west-2", "repository": REPOSITORY}]));
+    assert_eq!(round["settled"][0]["region"], "eu-west-1");
+    assert_eq!(round["settled"].as_array().unwrap().len(), 1);
+
+    // The second round succeeds: its report has both targets, each with its round.
+    let services = Services { redrives: 1, ..Services::default() };
+    let output = report(&services, input(2, &round["settled"], &[succeeded("us-west-2")])).await.unwrap();
+    assert!(!output.replicate);
+    let document = document(&services.events()[0]);
+    let rounds: Vec<(&Value, &Value)> =
+        document["targets"].as_array().unwrap().iter().map(|target| (&target["region"], &target["round"])).collect();
+    assert_eq!(rounds, [(&json!("eu-west-1"), &json!(1)), (&json!("us-west-2"), &json!(2))]);
+}
+
+#[tokio::test]
+async fn a_second_round_that_fails_is_reported_and_can_be_redriven_too() {
+    let outcome = [failed("us-west-2", "CopyLayers", "AccessDenied", "no")];
+    let services = Services { redrives: 1, ..Services::default() };
+    let error = report(&services, input(2, &json!([]), &outcome)).await.unwrap_err();
+    assert_eq!(error.name(), ErrorName::ReplicationIncomplete);
+    assert_eq!(document(&services.events()[0])["round"], 2);
+    let services = Services { redrives: 2, ..Services::default() };
+    let output = report(&services, input(2, &json!([]), &outcome)).await.unwrap();
+    assert_eq!(output.round.unwrap().round, 3);
+}
+
+#[tokio::test]
+async fn a_report_that_is_not_taken_is_retried_by_name() {
+    let services = Services { refuse_events: true, ..Services::default() };
+    let error = report(&services, input(1, &json!([]), &[succeeded("eu-west-1")])).await.unwrap_err();
+    assert_eq!(error.name(), ErrorName::ReportUndelivered);
+    assert_eq!(
+        diagnostic(&error).error_message,
+        "the report of round 1 could not be delivered: EventBridge refused the event: ThrottlingException: slow down"
+    );
+}

@@ -1,0 +1,262 @@
+//! The state machine, the error names and their documentation, held to each other.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use shared::error::{Class, ErrorName};
+
+const DEFINITION: &str = include_str!("../../statemachine/replicate-image.asl.json");
+const STATES_README: &str = include_str!("../../statemachine/README.md");
+const ERRORS: &str = include_str!("../../docs/errors.md");
+
+/// The errors that AWS raises around a function, and that the definition names.
+const AWS_ERRORS: [&str; 10] = [
+    "Lambda.ClientExecutionTimeoutException",
+    "Lambda.ServiceException",
+    "Lambda.AWSLambdaException",
+    "Lambda.SdkClientException",
+    "Lambda.TooManyRequestsException",
+    "Lambda.Unknown",
+    "Runtime.ExitError",
+    "Sandbox.Timedout",
+    "States.ALL",
+    "States.Timeout",
+];
+
+/// The names that each Task's function raises, as the documentation of its `handle` says. `Internal` is any function's.
+const RAISED: [(&str, &[ErrorName]); 5] = {
+    use ErrorName::{
+        AccessDenied, DigestMismatch, ImageNotFound, Internal, InvalidInput, LayersMissing, QuotaExceeded,
+        RegistryThrottled, RegistryUnavailable, ReplicationIncomplete, ReportUndelivered, RepositoryNotFound,
+        TagConflict, UploadLost,
+    };
+    [
+        (
+            "ResolveImage",
+            &[
+                InvalidInput,
+                ImageNotFound,
+                RepositoryNotFound,
+                AccessDenied,
+                RegistryThrottled,
+                RegistryUnavailable,
+                DigestMismatch,
+                Internal,
+            ],
+        ),
+        (
+            "EnsureRepository",
+            &[
+                InvalidInput,
+                RepositoryNotFound,
+                AccessDenied,
+                RegistryThrottled,
+                RegistryUnavailable,
+                QuotaExceeded,
+                Internal,
+            ],
+        ),
+        (
+            "CopyLayers",
+            &[
+                InvalidInput,
+                ImageNotFound,
+                RepositoryNotFound,
+                AccessDenied,
+                RegistryThrottled,
+                RegistryUnavailable,
+                UploadLost,
+                DigestMismatch,
+                QuotaExceeded,
+                Internal,
+            ],
+        ),
+        (
+            "PutManifest",
+            &[
+                InvalidInput,
+                ImageNotFound,
+                RepositoryNotFound,
+                AccessDenied,
+                RegistryThrottled,
+                RegistryUnavailable,
+                DigestMismatch,
+                LayersMissing,
+                TagConflict,
+                QuotaExceeded,
+                Internal,
+            ],
+        ),
+        ("Report", &[InvalidInput, ReportUndelivered, ReplicationIncomplete, Internal]),
+    ]
+};
+
+/// Every state by name, in the order of the file, those of the Map too.
+fn states() -> Vec<(String, Value)> {
+    fn collect(states: &Value, into: &mut Vec<(String, Value)>) {
+        for (name, state) in states.as_object().unwrap() {
+            into.push((name.clone(), state.clone()));
+            if let Some(inner) = state.pointer("/ItemProcessor/States") {
+                collect(inner, into);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    collect(&serde_json::from_str::<Value>(DEFINITION).unwrap()["States"], &mut found);
+    found.sort_by_key(|(name, _)| DEFINITION.find(&format!("\"{name}\": {{")));
+    found
+}
+
+fn list<'a>(state: &'a Value, member: &str) -> Vec<&'a Value> {
+    state[member].as_array().map(|members| members.iter().collect()).unwrap_or_default()
+}
+
+fn error_equals(handler: &Value) -> Vec<&str> {
+    list(handler, "ErrorEquals").into_iter().map(|name| name.as_str().unwrap()).collect()
+}
+
+#[test]
+fn every_error_that_is_matched_is_one_that_is_raised() {
+    let ours: Vec<&str> = ErrorName::ALL.iter().map(|name| name.as_str()).collect();
+    let mut matched = 0;
+    for (state, definition) in states() {
+        for handler in list(&definition, "Retry").into_iter().chain(list(&definition, "Catch")) {
+            for name in error_equals(handler) {
+                assert!(
+                    ours.contains(&name) || AWS_ERRORS.contains(&name),
+                    "{state} matches {name}, which nobody raises"
+                );
+                matched += 1;
+            }
+        }
+    }
+    assert!(matched > 0);
+}
+
+#[test]
+fn every_error_is_answered_as_its_class_says() {
+    let states: BTreeMap<String, Value> = states().into_iter().collect();
+    for (state, names) in RAISED {
+        let definition = &states[state];
+        for name in names {
+            let retried =
+                list(definition, "Retry").into_iter().any(|retrier| error_equals(retrier).contains(&name.as_str()));
+            let caught = list(definition, "Catch").into_iter().any(|catcher| error_equals(catcher) == [name.as_str()]);
+            match name.class() {
+                Class::Retry => assert!(retried, "{state} does not retry {name}"),
+                // Done again by a retrier, or by a way back of its own.
+                Class::Restart => assert!(retried || caught, "{state} gives up at {name}"),
+                Class::Fatal => assert!(!retried, "{state} retries {name}"),
+            }
+        }
+        for retrier in list(definition, "Retry") {
+            for name in error_equals(retrier).into_iter().filter(|name| !AWS_ERRORS.contains(name)) {
+                assert!(
+                    names.iter().any(|raised| raised.as_str() == name),
+                    "{state} retries {name}, which it does not raise"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn tasks_keep_the_rules_of_the_house() {
+    let mut tasks = 0;
+    for (name, state) in states() {
+        assert!(state["Comment"].as_str().is_some_and(|comment| comment.len() > 15), "{name} has no Comment");
+        match state["Type"].as_str().unwrap() {
+            "Task" => {
+                tasks += 1;
+                assert!(state["TimeoutSeconds"].is_u64(), "{name} has no TimeoutSeconds");
+                for retrier in list(&state, "Retry") {
+                    assert_eq!(retrier["JitterStrategy"], "FULL", "{name}");
+                    assert!(retrier["MaxDelaySeconds"].is_u64(), "{name}");
+                    assert!(retrier["MaxAttempts"].is_u64(), "{name}");
+                    assert!(!error_equals(retrier).contains(&"States.ALL"), "{name} retries whatever comes");
+                }
+                let timeouts: Vec<_> = list(&state, "Retry")
+                    .into_iter()
+                    .filter(|retrier| error_equals(retrier).contains(&"States.Timeout"))
+                    .collect();
+                assert_eq!(timeouts.len(), 1, "{name} does not retry a time-out");
+            }
+            "Choice" => assert!(state["Default"].is_string(), "{name} has no Default"),
+            "Map" => assert!(state["MaxConcurrency"].as_u64().is_some_and(|most| (1..=40).contains(&most)), "{name}"),
+            _ => {}
+        }
+    }
+    assert_eq!(tasks, RAISED.len());
+    let machine: Value = serde_json::from_str(DEFINITION).unwrap();
+    assert_eq!(machine["QueryLanguage"], "JSONata");
+    assert!(machine["TimeoutSeconds"].is_u64());
+}
+
+#[test]
+fn no_failure_of_one_target_leaves_its_iteration() {
+    let machine: Value = serde_json::from_str(DEFINITION).unwrap();
+    let iteration = machine.pointer("/States/ReplicateToTargets/ItemProcessor/States").unwrap().as_object().unwrap();
+    let mut tasks = 0;
+    for (name, state) in iteration.iter().filter(|(_, state)| state["Type"] == "Task") {
+        tasks += 1;
+        let last = list(state, "Catch").pop().unwrap_or_else(|| panic!("{name} catches nothing"));
+        assert_eq!(error_equals(last), ["States.ALL"], "{name}");
+        assert_eq!(last["Next"], "RecordFailure", "{name}");
+        assert!(last["Output"].as_str().unwrap().contains(&format!("'step': '{name}'")), "{name} records another step");
+    }
+    assert_eq!(tasks, 3);
+    assert!(!DEFINITION.contains("\"Fail\""), "a Fail state fails again when redriven");
+}
+
+#[test]
+fn the_states_are_documented_in_their_order() {
+    let documented: Vec<&str> = STATES_README
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `"))
+        .filter_map(|line| line.split('`').next())
+        .collect();
+    let names: Vec<String> = states().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(documented, names);
+}
+
+/// `5 times, 1 s doubling to 30 s`, for every state in which a name is retried.
+fn retries(name: &str) -> String {
+    let mut by_text: Vec<(String, Vec<String>)> = Vec::new();
+    for (state, definition) in states() {
+        for retrier in list(&definition, "Retry").into_iter().filter(|retrier| error_equals(retrier).contains(&name)) {
+            let text = match retrier["MaxAttempts"].as_u64().unwrap() {
+                1 => format!("once, after {} s", retrier["IntervalSeconds"]),
+                times => format!(
+                    "{times} times, {} s doubling to {} s",
+                    retrier["IntervalSeconds"], retrier["MaxDelaySeconds"]
+                ),
+            };
+            match by_text.iter_mut().find(|(known, _)| *known == text) {
+                Some((_, states)) => states.push(state.clone()),
+                None => by_text.push((text, vec![state.clone()])),
+            }
+        }
+    }
+    match by_text.as_slice() {
+        [] => "no".to_owned(),
+        [(text, _)] => text.clone(),
+        several => {
+            several.iter().map(|(text, states)| format!("{}: {text}", states.join(", "))).collect::<Vec<_>>().join("; ")
+        }
+    }
+}
+
+#[test]
+fn the_table_of_errors_is_the_definition_s() {
+    let mut documented = BTreeMap::new();
+    for line in ERRORS.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        documented.insert(cells[0].trim_matches('`').to_owned(), cells[1].to_owned());
+    }
+    let mut wanted: BTreeMap<String, String> =
+        ErrorName::ALL.iter().map(|name| (name.to_string(), retries(name.as_str()))).collect();
+    for name in AWS_ERRORS.into_iter().filter(|name| *name != "States.ALL") {
+        wanted.insert(name.to_owned(), retries(name));
+    }
+    assert_eq!(documented, wanted, "docs/errors.md, second column");
+}
