@@ -10,6 +10,7 @@ use shared::{
     registry::Registries,
     serve::Deadline,
 };
+use tracing::info;
 
 /// The most memory that layers may take, in MiB, however much the function has: four layers with parts of 10 MiB.
 const MOST_MEMORY: u32 = 200;
@@ -72,7 +73,7 @@ impl Named for Error {
 /// # Errors
 /// `ImageNotFound` when the source lost the image, and those of [`Copy::run`].
 pub async fn handle(dependencies: &Dependencies, input: Input, deadline: Deadline) -> Result<Copied, Error> {
-    let Input { image, target, cursor, .. } = input;
+    let Input { execution, image, target, cursor } = input;
     let source = dependencies.registries.repository(&image.region, &image.repository);
     let target = dependencies.registries.repository(&target.region, &target.repository);
     let tree = walk(&source, &image.digest).await?;
@@ -84,5 +85,17 @@ pub async fn handle(dependencies: &Dependencies, input: Input, deadline: Deadlin
         deadline,
         pace: Pace::default(),
     };
-    Ok(copy.run(&tree.blobs, tree.foreign, cursor.unwrap_or_default()).await?)
+    let copied = copy.run(&tree.blobs, tree.foreign, cursor.unwrap_or_default()).await?;
+    info!(
+        execution,
+        region = %target.region(),
+        repository = %target.name(),
+        digest = %image.digest,
+        done = copied.done,
+        layers_copied = copied.cursor.layers_copied,
+        bytes_copied = copied.cursor.bytes_copied,
+        uploads_under_way = copied.cursor.uploads.len(),
+        "layers copied"
+    );
+    Ok(copied)
 }

@@ -3,11 +3,12 @@
 use std::time::Instant;
 
 use shared::{
-    contract::{Ensured, TargetInput},
+    contract::{Ensured, TargetInput, milliseconds},
     error::{ErrorName, Named},
     names::{Region, RepositoryName},
     registry::{Registries, RegistryError},
 };
+use tracing::info;
 
 /// Why the target repository is not there.
 #[derive(Debug, thiserror::Error)]
@@ -39,8 +40,9 @@ impl Named for Error {
 /// # Errors
 /// `RepositoryNotFound` when the source repository is gone, `AccessDenied`, `InvalidInput`, `QuotaExceeded`,
 /// `RegistryThrottled`, `RegistryUnavailable`.
-pub async fn handle(registries: &Registries, TargetInput { image, target, .. }: TargetInput) -> Result<Ensured, Error> {
+pub async fn handle(registries: &Registries, input: TargetInput) -> Result<Ensured, Error> {
     let started = Instant::now();
+    let TargetInput { execution, image, target } = input;
     let target = registries.repository(&target.region, &target.repository);
     let created = if target.exists().await? {
         false
@@ -51,5 +53,7 @@ pub async fn handle(registries: &Registries, TargetInput { image, target, .. }: 
         };
         target.create(settings).await?
     };
-    Ok(Ensured { created, duration_ms: shared::contract::milliseconds(started.elapsed()) })
+    let ensured = Ensured { created, duration_ms: milliseconds(started.elapsed()) };
+    info!(execution, region = %target.region(), repository = %target.name(), ?ensured, "the repository is there");
+    Ok(ensured)
 }

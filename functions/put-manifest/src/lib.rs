@@ -13,6 +13,7 @@ use shared::{
     names::{Digest, ImageTag},
     registry::{ImageId, PutImage, Registries, RegistryError, Repository},
 };
+use tracing::info;
 
 /// Why the image could not be put.
 #[derive(Debug, thiserror::Error)]
@@ -40,8 +41,9 @@ impl Named for Error {
 /// `LayersMissing` when the target lacks a blob, `TagConflict` when the tag is immutable and taken, `ImageNotFound`
 /// when the source lost the image, `DigestMismatch`, `QuotaExceeded`, `RepositoryNotFound`, `AccessDenied`,
 /// `RegistryThrottled`, `RegistryUnavailable`.
-pub async fn handle(registries: &Registries, TargetInput { image, target, .. }: TargetInput) -> Result<Put, Error> {
+pub async fn handle(registries: &Registries, input: TargetInput) -> Result<Put, Error> {
     let started = Instant::now();
+    let TargetInput { execution, image, target } = input;
     let source = registries.repository(&image.region, &image.repository);
     let target = registries.repository(&target.region, &target.repository);
     let tree = walk(&source, &image.digest).await?;
@@ -57,7 +59,7 @@ pub async fn handle(registries: &Registries, TargetInput { image, target, .. }: 
         Some(tag) => root.put_tagged(tag).await?,
         None => root.put_untagged().await.map(|()| Tagged::Unchanged)?,
     };
-    Ok(Put {
+    let put = Put {
         status: match tagged {
             Tagged::Superseded => Status::Superseded,
             Tagged::Unchanged if missing.is_empty() => Status::Unchanged,
@@ -67,7 +69,16 @@ pub async fn handle(registries: &Registries, TargetInput { image, target, .. }: 
         manifests_skipped: ids.len() - missing.len(),
         completed_at: Timestamp::now(),
         duration_ms: milliseconds(started.elapsed()),
-    })
+    };
+    info!(
+        execution,
+        region = %target.region(),
+        repository = %target.name(),
+        digest = %image.digest,
+        ?put,
+        "manifests put"
+    );
+    Ok(put)
 }
 
 /// What became of the tag.

@@ -14,6 +14,7 @@ use shared::{
     names::{Digest, ImageTag, Region, RepositoryName},
     registry::{Registries, RegistryError, Repository},
 };
+use tracing::info;
 
 /// What the function is given.
 #[derive(Debug, Deserialize)]
@@ -176,7 +177,7 @@ struct Wanted {
 /// # Errors
 /// `InvalidInput` naming the field, `ImageNotFound` when a person asks for an image that is not there,
 /// `RepositoryNotFound` likewise, `DigestMismatch`, `AccessDenied`, `RegistryThrottled`, `RegistryUnavailable`.
-pub async fn handle(registries: &Registries, Input { input, .. }: Input) -> Result<Output, Error> {
+pub async fn handle(registries: &Registries, Input { execution, input }: Input) -> Result<Output, Error> {
     let ExecutionInput { event, image, rule, targets } = input;
     let (wanted, is_event) = match (event, image) {
         (Some(event), None) => (from_event(event, registries.source())?, true),
@@ -214,6 +215,7 @@ pub async fn handle(registries: &Registries, Input { input, .. }: Input) -> Resu
         bytes: tree.blobs.iter().map(|blob| blob.size).sum(),
         pushed_at: wanted.pushed_at,
     };
+    info!(execution, ?image, targets = targets.len(), "image resolved");
     let round = Round { image, rule, round: 1, targets, settled: Vec::new() };
     Ok(Output { replicate: true, round: Some(round), nothing_to_do: None })
 }

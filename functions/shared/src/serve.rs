@@ -48,12 +48,12 @@ where
 {
     tracing::init_default_subscriber();
     let (dependencies, handler) = (&dependencies, &handler);
-    lambda_runtime::run(service_fn(async move |event: LambdaEvent<Value>| {
+    let run = lambda_runtime::run(service_fn(async move |event: LambdaEvent<Value>| {
         let deadline = Deadline(SystemTime::UNIX_EPOCH + Duration::from_millis(event.context.deadline));
         let input = decode(event.payload)?;
         answer(handler(dependencies, input, deadline)).await
-    }))
-    .await
+    }));
+    Box::pin(run).await
 }
 
 /// Reads an input, or says which field is wrong.
