@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use clap::Parser;
 use ecr_local::{Config, EcrLocal};
-use tokio::io::AsyncReadExt as _;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 
 /// A regional, per-account Amazon ECR on loopback: a test double, not a registry to keep images in.
 ///
@@ -48,12 +48,17 @@ async fn main() -> io::Result<()> {
     tokio::select! {
         _ = terminated.recv() => {}
         _ = interrupted.recv() => {}
-        () = input_closed() => {}
+        _ = input_closed() => {}
     }
     Ok(())
 }
 
-async fn input_closed() {
-    let (mut input, mut ignored) = (tokio::io::stdin(), [0; 64]);
-    while matches!(input.read(&mut ignored).await, Ok(length) if length > 0) {}
+/// Read on a thread of its own: the runtime would wait for its own reader of the standard input before it ends.
+fn input_closed() -> oneshot::Receiver<()> {
+    let (closed, signal) = oneshot::channel();
+    std::thread::spawn(move || {
+        let _ = io::copy(&mut io::stdin(), &mut io::sink());
+        let _ = closed.send(());
+    });
+    signal
 }
