@@ -229,10 +229,12 @@ run "somebody_is_told_when_a_replication_fails_or_does_not_start" {
       alarm.comparison_operator == "GreaterThanThreshold"
       && alarm.threshold == 0
       && alarm.evaluation_periods == 1
+      && alarm.period == 300
       && alarm.treat_missing_data == "notBreaching"
       && alarm.alarm_actions == toset(["arn:aws:sns:eu-central-1:123456789012:alarms"])
+      && alarm.ok_actions == toset(["arn:aws:sns:eu-central-1:123456789012:alarms"])
     ])
-    error_message = "An alarm does not go off at once, or stays on without data, or tells nobody."
+    error_message = "An alarm does not go off within five minutes, or stays on without data, or tells nobody when it goes off or recovers."
   }
 }
 
