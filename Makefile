@@ -11,7 +11,7 @@ FUNCTIONS := resolve-image ensure-repo copy-layers put-manifest report
 
 # Everything that is installed stays in the project. cargo finds `cargo lambda`, and that finds zig, by the path.
 TOOLS := $(CURDIR)/.tools
-export PATH := $(TOOLS)/python/bin:$(PATH)
+export PATH := $(TOOLS)/python/bin:$(TOOLS)/cargo/bin:$(PATH)
 
 TERRAFORM := $(CURDIR)/tests/local/bin/terraform
 TERRAFORM_ROOTS := terraform terraform/examples/basic tests/local
@@ -75,3 +75,25 @@ asl-check: tools ## Lint the state machine's definition, as Terraform renders it
 	@! grep -n '$${' $(RENDERED_ASL)
 	$(TOOLS)/node/node_modules/.bin/asl-validator --json-path $(RENDERED_ASL)
 	$(TOOLS)/python/bin/statelint $(RENDERED_ASL)
+
+NEXTEST_VERSION := 0.9.143
+
+# Where cargo-nextest is not installed, this project's own.
+$(TOOLS)/cargo/bin/cargo-nextest:
+	cargo install --locked --version $(NEXTEST_VERSION) --root $(TOOLS)/cargo cargo-nextest
+
+.PHONY: nextest
+nextest:
+	@command -v cargo-nextest >/dev/null || $(MAKE) $(TOOLS)/cargo/bin/cargo-nextest
+
+.PHONY: lint
+lint: ## Check the formatting, the lints and the documentation of the Rust code
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items --locked --quiet
+
+# The end-to-end tests deploy the packages, so those are built first.
+.PHONY: test
+test: lint asl-check terraform-check nextest package ## Run every check and every test
+	cargo test --workspace --doc --locked --quiet
+	cargo nextest run --workspace --locked

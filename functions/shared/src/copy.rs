@@ -326,10 +326,13 @@ impl Sending {
         size: u64,
     ) -> Result<Part, RegistryError> {
         let bytes = layer.read(self.received, self.open.part_size.min(size - self.received)).await?;
-        let sent = target.upload_part(&self.open.id, self.received, bytes.clone()).await?;
+        let mut hash = self.hash.clone();
+        hash.update(&bytes);
+        // The part is given away: kept for later, it would be copied.
+        let sent = target.upload_part(&self.open.id, self.received, bytes).await?;
         if sent == Part::Received {
-            self.hash.update(&bytes);
-            self.received += bytes.len() as u64;
+            self.received = hash.position();
+            self.hash = hash;
         }
         Ok(sent)
     }

@@ -53,6 +53,7 @@ where
         let input = decode(event.payload)?;
         answer(handler(dependencies, input, deadline)).await
     }));
+    // Boxed: optimized, the whole of it is more than the compiler computes a layout for.
     Box::pin(run).await
 }
 
