@@ -1,1 +1,26 @@
-//! x
+//! The whole path on one machine: the Terraform module applied to a stand-in for AWS, and a real client that pushes.
+//!
+//! [`LocalStack::start`] runs ministack (EventBridge, Step Functions, Lambda, IAM, SQS, Logs) and a local ECR on free
+//! loopback ports, applies `tests/local` to them with Terraform, and stops everything when it is dropped. `make demo` and
+//! the end-to-end tests share it.
+
+mod error;
+mod events;
+mod executions;
+mod image;
+mod layout;
+mod ministack;
+mod process;
+mod registry;
+mod sample;
+mod stack;
+mod terraform;
+
+pub use aws_sdk_sfn::types::ExecutionStatus;
+pub use error::Error;
+pub use events::ReportEvent;
+pub use executions::{Execution, HistoryEvent};
+pub use image::{Client, Image, Pushed};
+pub use registry::{Contents, Registry};
+pub use sample::Sample;
+pub use stack::{LocalStack, Options, SOURCE, Undeployed};

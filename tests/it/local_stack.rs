@@ -1,0 +1,268 @@
+//! End to end, on the local stack: the packaged functions, the state machine, the rules, a client that pushes.
+
+use std::time::Duration;
+
+use ecr_local::{Fault, Stats};
+use local_stack::{Client, Contents, Execution, ExecutionStatus, Image, LocalStack, Options, Pushed, Sample};
+use serde_json::{Value, json};
+use shared::contract::{Report, Status, TargetReport};
+use shared::names::Digest;
+
+const REPOSITORY: &str = "prod/app";
+const TAG: &str = "v1";
+const TARGETS: [&str; 3] = ["eu-west-1", "us-west-2", "ap-southeast-2"];
+
+/// How long an execution may take. It takes seconds, but the machine may have other things to do.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// A stack with a source repository, and an image that is small but has what images have.
+struct Scene {
+    stack: LocalStack,
+    image: Image,
+    _home: tempfile::TempDir,
+}
+
+impl Scene {
+    async fn set(targets: &[&str]) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        // Two parts of 10 MiB, and a few layers of one.
+        let sample = Sample { seed: 7, shared_layers: vec![8, 11 * 1024], own_layers: vec![512, 64] };
+        let image = sample.write(home.path().join("image")).unwrap();
+        let stack = LocalStack::start(Options::quick(targets)).await.unwrap();
+        stack.create_repository(REPOSITORY, |request| request).await.unwrap();
+        Self { stack, image, _home: home }
+    }
+
+    async fn push(&self) -> Pushed {
+        self.stack.push(Client::installed(), &self.image, REPOSITORY, TAG).await.unwrap()
+    }
+
+    /// Pushes, and waits for the end of the execution that the push starts.
+    async fn replicate(&self) -> (Pushed, Execution) {
+        let pushed = self.push().await;
+        let execution = self.stack.execution_for(&pushed.digest, &[]).await.unwrap();
+        (pushed, self.finished(&execution.arn).await)
+    }
+
+    async fn finished(&self, arn: &str) -> Execution {
+        self.stack.finished(arn, PATIENCE).await.unwrap()
+    }
+
+    async fn start(&self, input: Value) -> Execution {
+        let arn = self.stack.start_execution(&input).await.unwrap();
+        self.finished(&arn).await
+    }
+
+    async fn read(&self, region: &str) -> Contents {
+        self.stack.registry(region).await.unwrap().read(REPOSITORY, TAG).await.unwrap()
+    }
+
+    /// The one report event of an execution.
+    async fn report(&self, execution: &Execution) -> (String, Report) {
+        let mut events = self.stack.reports(&execution.arn).await.unwrap();
+        assert_eq!(events.len(), 1, "one report, not {events:#?}");
+        let event = events.remove(0);
+        (event.detail_type, event.report)
+    }
+
+    async fn task_errors(&self, execution: &Execution) -> Vec<String> {
+        let history = self.stack.history(&execution.arn).await.unwrap();
+        history.iter().filter_map(|event| event.task_error()).map(ToOwned::to_owned).collect()
+    }
+}
+
+fn target<'report>(report: &'report Report, region: &str) -> &'report TargetReport {
+    report.targets.iter().find(|target| target.region.as_str() == region).unwrap()
+}
+
+fn calls(stats: &Stats, region: &str, operations: &[&str]) -> u64 {
+    operations.iter().map(|operation| stats.calls(region, operation)).sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_reaches_three_regions() {
+    let scene = Scene::set(&TARGETS).await;
+    let (pushed, execution) = scene.replicate().await;
+    assert_eq!(execution.status, ExecutionStatus::Succeeded, "{execution:?}");
+
+    let source = scene.read(scene.stack.source()).await;
+    assert_eq!(source.digest, pushed.digest);
+    assert_eq!((source.manifests.len(), source.blobs.len()), (3, 2 + 2 * 2 + 2));
+    for region in TARGETS {
+        assert_eq!(scene.read(region).await, source, "{region}");
+    }
+
+    let (detail_type, report) = scene.report(&execution).await;
+    assert_eq!(detail_type, "Image Replication Complete");
+    assert_eq!(execution.output.as_ref().unwrap()["report"], serde_json::to_value(&report).unwrap());
+    assert!(report.complete && report.round == 1 && report.rule.is_some(), "{report:?}");
+    assert_eq!((&report.image.digest, report.image.tag.as_ref().unwrap().as_str()), (&source.digest, TAG));
+    assert_eq!((report.image.manifests, report.image.blobs), (source.manifests.len(), source.blobs.len()));
+    assert_eq!(report.image.bytes, source.bytes());
+    assert_eq!(report.targets.len(), TARGETS.len());
+    let stats = scene.stack.ecr().stats();
+    for region in TARGETS {
+        let target = target(&report, region);
+        assert_eq!((target.status, target.repository.as_str()), (Status::Replicated, REPOSITORY));
+        assert!(target.repository_created);
+        assert_eq!((target.manifests_copied, target.manifests_skipped), (source.manifests.len(), 0));
+        assert_eq!((target.layers_copied, target.layers_skipped), (source.blobs.len(), 0));
+        assert_eq!((target.bytes_copied, target.bytes_skipped), (source.bytes(), 0));
+        assert!(target.lag_ms.is_some_and(|lag| lag >= 0), "{target:?}");
+        assert_eq!(stats.region(region).uploaded_bytes, source.bytes(), "each byte crosses once to {region}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_push_of_the_same_image_copies_nothing() {
+    let scene = Scene::set(&TARGETS).await;
+    let (pushed, _) = scene.replicate().await;
+    let known = scene.stack.executions().await.unwrap();
+    scene.stack.ecr().reset_stats();
+
+    // The registry sends no event for a push that changes nothing: one that came late, or twice, does the same.
+    scene.stack.replay_push(REPOSITORY, &pushed.digest, TAG).await.unwrap();
+    let execution = scene.stack.execution_for(&pushed.digest, &known).await.unwrap();
+    let execution = scene.finished(&execution.arn).await;
+    assert_eq!(execution.status, ExecutionStatus::Succeeded, "{execution:?}");
+
+    let (_, report) = scene.report(&execution).await;
+    let stats = scene.stack.ecr().stats();
+    for region in TARGETS {
+        let target = target(&report, region);
+        assert_eq!(target.status, Status::Unchanged);
+        assert_eq!((target.manifests_copied, target.manifests_skipped), (0, report.image.manifests));
+        assert_eq!((target.layers_copied, target.layers_skipped), (0, report.image.blobs));
+        assert_eq!((target.bytes_copied, target.bytes_skipped), (0, report.image.bytes));
+        assert!(calls(&stats, region, &["BatchCheckLayerAvailability"]) > 0, "{region} was asked");
+        assert_eq!(calls(&stats, region, &["CreateRepository", "InitiateLayerUpload", "PutImage"]), 0, "{stats:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transient_fault_is_retried() {
+    let scene = Scene::set(&TARGETS).await;
+    let region = TARGETS[1];
+    // One layer after another meets it, and each meets it as often as the SDK tries: more than one invocation sees.
+    scene.stack.ecr().fault(Fault::new("UploadLayerPart", 500, "ServerException").in_region(region).times(24));
+    let (_, execution) = scene.replicate().await;
+    assert_eq!(execution.status, ExecutionStatus::Succeeded, "{execution:?}");
+
+    let errors = scene.task_errors(&execution).await;
+    assert!(!errors.is_empty() && errors.iter().all(|error| error == "RegistryUnavailable"), "{errors:?}");
+    let (_, report) = scene.report(&execution).await;
+    assert!(report.targets.iter().all(|target| target.status == Status::Replicated), "{report:#?}");
+    assert_eq!(scene.read(region).await, scene.read(scene.stack.source()).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_region_failing_for_good_leaves_the_others_whole() {
+    let scene = Scene::set(&TARGETS).await;
+    let failing = TARGETS[0];
+    scene
+        .stack
+        .ecr()
+        .fault(Fault::new("CompleteLayerUpload", 400, "AccessDeniedException").in_region(failing).for_ever());
+    let (_, execution) = scene.replicate().await;
+    assert_eq!(execution.status, ExecutionStatus::Failed);
+    assert_eq!(execution.error.as_deref(), Some("ReplicationIncomplete"));
+    let cause = execution.cause.as_deref().unwrap();
+    for part in [failing, REPOSITORY, "CopyLayers", "AccessDenied"] {
+        assert!(cause.contains(part), "no {part} in: {cause}");
+    }
+
+    let source = scene.read(scene.stack.source()).await;
+    for region in &TARGETS[1..] {
+        assert_eq!(scene.read(region).await, source, "{region}");
+    }
+    scene.stack.registry(failing).await.unwrap().digest(REPOSITORY, TAG).await.unwrap_err();
+
+    let (detail_type, report) = scene.report(&execution).await;
+    assert_eq!((detail_type.as_str(), report.complete), ("Image Replication Incomplete", false));
+    let failed = target(&report, failing);
+    assert_eq!(failed.status, Status::Failed);
+    assert_eq!((failed.step.as_deref(), failed.error.as_deref()), (Some("CopyLayers"), Some("AccessDenied")));
+    assert!(TARGETS[1..].iter().all(|region| target(&report, region).status == Status::Replicated), "{report:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_for_an_image_that_is_gone_ends_quietly() {
+    let scene = Scene::set(&TARGETS).await;
+    let gone = Digest::of(b"an image that was deleted before its event came");
+    scene.stack.replay_push(REPOSITORY, &gone, TAG).await.unwrap();
+    let execution = scene.stack.execution_for(&gone, &[]).await.unwrap();
+    let execution = scene.finished(&execution.arn).await;
+    assert_eq!(execution.status, ExecutionStatus::Succeeded, "{execution:?}");
+    let output = execution.output.unwrap();
+    assert_eq!(output["nothingToDo"]["reason"], "IMAGE_GONE", "{output}");
+    let stats = scene.stack.ecr().stats();
+    assert!(calls(&stats, scene.stack.source(), &["BatchGetImage"]) > 0);
+    assert!(TARGETS.iter().all(|region| !stats.regions.contains_key(*region)), "{stats:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_single_target_works() {
+    // A list of one is where JSONata drops the list.
+    let scene = Scene::set(&TARGETS[..1]).await;
+    let (_, execution) = scene.replicate().await;
+    assert_eq!(execution.status, ExecutionStatus::Succeeded, "{execution:?}");
+    assert_eq!(scene.read(TARGETS[0]).await, scene.read(scene.stack.source()).await);
+    let (_, report) = scene.report(&execution).await;
+    assert_eq!((report.targets.len(), report.targets[0].status), (1, Status::Replicated));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_by_another_client_and_a_run_by_hand_do_the_same() {
+    let scene = Scene::set(&TARGETS[..2]).await;
+    let pushed = scene.stack.push(Client::OciClient, &scene.image, REPOSITORY, TAG).await.unwrap();
+    let execution = scene.stack.execution_for(&pushed.digest, &[]).await.unwrap();
+    let execution = scene.finished(&execution.arn).await;
+    assert_eq!(execution.status, ExecutionStatus::Succeeded, "{execution:?}");
+    let source = scene.read(scene.stack.source()).await;
+    for region in &TARGETS[..2] {
+        assert_eq!(scene.read(region).await, source, "{region}");
+    }
+
+    // To a region that no rule knows, and under another name.
+    let (region, repository) = (TARGETS[2], "mirror/app");
+    let execution = scene
+        .start(json!({
+            "image": {"repository": REPOSITORY, "tag": TAG},
+            "targets": [{"region": region, "repository": repository}],
+        }))
+        .await;
+    assert_eq!(execution.status, ExecutionStatus::Succeeded, "{execution:?}");
+    assert_eq!(scene.stack.registry(region).await.unwrap().read(repository, TAG).await.unwrap(), source);
+    let (_, report) = scene.report(&execution).await;
+    assert_eq!((report.rule, report.targets[0].lag_ms), (None, None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_input_fails_by_name() {
+    let scene = Scene::set(&TARGETS[..1]).await;
+    let execution = scene
+        .start(json!({
+            "image": {"repository": REPOSITORY, "tag": TAG},
+            "targets": [{"region": TARGETS[0]}, {"region": "Europe (Ireland)"}],
+        }))
+        .await;
+    assert_eq!(execution.status, ExecutionStatus::Failed);
+    assert_eq!(execution.error.as_deref(), Some("InvalidInput"));
+    let cause = execution.cause.unwrap();
+    assert!(cause.contains("targets[1].region") && cause.contains("Europe (Ireland)"), "{cause}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn layers_cleaned_up_meanwhile_are_copied_again() {
+    let scene = Scene::set(&TARGETS).await;
+    let region = TARGETS[2];
+    scene.stack.ecr().fault(Fault::new("PutImage", 400, "LayersNotFoundException").in_region(region));
+    let (_, execution) = scene.replicate().await;
+    assert_eq!(execution.status, ExecutionStatus::Succeeded, "{execution:?}");
+    assert_eq!(scene.task_errors(&execution).await, ["LayersMissing"]);
+    let (_, report) = scene.report(&execution).await;
+    assert_eq!(target(&report, region).status, Status::Replicated);
+    assert_eq!(scene.read(region).await, scene.read(scene.stack.source()).await);
+    let checks = |region| scene.stack.ecr().stats().calls(region, "BatchCheckLayerAvailability");
+    assert_eq!(checks(region), 2 * checks(TARGETS[0]), "CopyLayers looked again");
+}

@@ -1,0 +1,181 @@
+//! A run as it goes: the state machine's states, and for each target what its registry has been asked.
+//!
+//! Step Functions tells of an iteration of a Map only how its tasks ended, so the step of a target is read off the calls
+//! that its registry counts.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use ecr_local::RegionStats;
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use local_stack::{Error, Execution, HistoryEvent, LocalStack};
+use shared::contract::Image;
+
+use crate::screen::{Screen, bytes, count};
+
+const POLL: Duration = Duration::from_millis(100);
+
+/// How many quarters of the bytes are told where there is no bar.
+const QUARTERS: u64 = 4;
+
+/// Shows an execution until it is over.
+pub(crate) async fn follow(stack: &LocalStack, screen: &Screen, arn: &str) -> Result<Execution, Error> {
+    let mut view = View::new(screen, stack.targets());
+    loop {
+        // Asked first: what is counted afterwards is then all of it.
+        let execution = stack.execution(arn).await?;
+        let history = stack.history(arn).await?;
+        view.show_states(&history);
+        if view.image.is_some() {
+            let stats = stack.ecr().stats();
+            for (index, region) in stack.targets().iter().enumerate() {
+                view.show_target(index, &stats.region(region));
+            }
+        }
+        if execution.is_over() {
+            view.end();
+            return Ok(execution);
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// What a target is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Step {
+    Waiting,
+    EnsureRepository,
+    CopyLayers,
+    PutManifest,
+}
+
+impl Step {
+    fn of(stats: &RegionStats) -> Self {
+        let any = |operations: &[&str]| operations.iter().any(|operation| stats.calls.contains_key(*operation));
+        // PutManifest begins by asking what is there already.
+        if any(&["BatchGetImage", "PutImage"]) {
+            Self::PutManifest
+        } else if any(&["BatchCheckLayerAvailability", "InitiateLayerUpload"]) {
+            Self::CopyLayers
+        } else if any(&["DescribeRepositories", "CreateRepository"]) {
+            Self::EnsureRepository
+        } else {
+            Self::Waiting
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::EnsureRepository => "EnsureRepository",
+            Self::CopyLayers => "CopyLayers",
+            Self::PutManifest => "PutManifest",
+        }
+    }
+}
+
+struct Target {
+    region: String,
+    bar: ProgressBar,
+    shown: Option<(Step, u64)>,
+}
+
+struct View<'screen> {
+    screen: &'screen Screen,
+    states: BTreeSet<i64>,
+    image: Option<Image>,
+    targets: Vec<Target>,
+}
+
+impl<'screen> View<'screen> {
+    fn new(screen: &'screen Screen, regions: &[String]) -> Self {
+        let widest = regions.iter().map(String::len).max().unwrap_or_default();
+        let targets = regions.iter().map(|region| Target {
+            region: format!("{region:<widest$}"),
+            bar: ProgressBar::hidden(),
+            shown: None,
+        });
+        Self { screen, states: BTreeSet::new(), image: None, targets: targets.collect() }
+    }
+
+    fn show_states(&mut self, history: &[HistoryEvent]) {
+        if self.image.is_none() {
+            let image = history.iter().find_map(|event| event.output_of("ResolveImage"));
+            self.image = image.and_then(|output| serde_json::from_value(output["image"].clone()).ok());
+            if let Some(image) = self.image.clone() {
+                self.show_image(&image);
+            }
+        }
+        for event in history {
+            let Some(state) = event.entered() else { continue };
+            // Choice states are over before anyone reads their names.
+            if event.r#type != "ChoiceStateEntered" && self.states.insert(event.id) {
+                match (state, &self.image) {
+                    ("ResolveImage", _) => {}
+                    ("ReplicateToTargets", Some(_)) => self.begin_targets(),
+                    ("Report", _) => {
+                        self.end();
+                        self.screen.line("  Report");
+                    }
+                    _ => self.screen.line(format!("  {state}")),
+                }
+            }
+        }
+    }
+
+    fn show_image(&self, image: &Image) {
+        let (manifests, blobs) = (count(image.manifests, "manifest"), count(image.blobs, "layer"));
+        self.screen.line(format!("  ResolveImage         {manifests}, {blobs}, {}", bytes(image.bytes)));
+    }
+
+    fn begin_targets(&mut self) {
+        self.screen.line(format!("  ReplicateToTargets   {}", count(self.targets.len(), "target")));
+        if !self.screen.is_live {
+            return;
+        }
+        let style = ProgressStyle::with_template("    {prefix}   {msg:<16} {bar:24} {bytes:>10} of {total_bytes}");
+        let bars = MultiProgress::with_draw_target(ProgressDrawTarget::stdout());
+        let total = self.image.as_ref().map_or(0, |image| image.bytes);
+        for target in &mut self.targets {
+            target.bar = bars.add(ProgressBar::new(total));
+            target.bar.set_prefix(target.region.clone());
+            if let Ok(style) = &style {
+                target.bar.set_style(style.clone().progress_chars("━╸─"));
+            }
+        }
+    }
+
+    fn show_target(&mut self, index: usize, stats: &RegionStats) {
+        let (Some(image), Some(target)) = (&self.image, self.targets.get_mut(index)) else { return };
+        let step = Step::of(stats);
+        // A part that is sent again is received again.
+        let received = stats.uploaded_bytes.min(image.bytes);
+        if self.screen.is_live {
+            target.bar.set_message(step.name());
+            target.bar.set_position(received);
+            return;
+        }
+        let quarter = if step == Step::CopyLayers { received * QUARTERS / image.bytes.max(1) } else { 0 };
+        if step > Step::Waiting && target.shown != Some((step, quarter)) {
+            target.shown = Some((step, quarter));
+            let layers = stats.calls.get("CompleteLayerUpload").copied().unwrap_or_default();
+            let what = match step {
+                Step::CopyLayers => {
+                    format!("{layers} of {} layers, {} of {}", image.blobs, bytes(received), bytes(image.bytes))
+                }
+                Step::PutManifest => format!("{}, {}", count(image.manifests, "manifest"), bytes(received)),
+                Step::EnsureRepository | Step::Waiting => String::new(),
+            };
+            self.screen.line(format!("    {}   {:<16}   {what}", target.region, step.name()).trim_end());
+        }
+    }
+
+    /// Leaves the bars as they are.
+    fn end(&self) {
+        for target in &self.targets {
+            if !target.bar.is_finished() {
+                target.bar.abandon();
+            }
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Events on the default bus: a push that is replayed, and reports that are received.
+
+use std::time::{Duration, Instant};
+
+use aws_sdk_eventbridge::types::PutEventsRequestEntry;
+use serde::Deserialize;
+use serde_json::json;
+use shared::contract::Report;
+use shared::names::Digest;
+use tokio::sync::Mutex;
+
+use crate::error::Error;
+
+/// How long one call waits for a message.
+const WAIT_SECONDS: i32 = 1;
+
+/// A report as EventBridge delivers it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ReportEvent {
+    /// `Image Replication Complete` or `Image Replication Incomplete`.
+    pub detail_type: String,
+    /// The report.
+    #[serde(rename = "detail")]
+    pub report: Report,
+}
+
+/// The queue of reports.
+#[derive(Debug)]
+pub(crate) struct Reports {
+    client: aws_sdk_sqs::Client,
+    queue_url: String,
+    received: Mutex<Vec<ReportEvent>>,
+}
+
+impl Reports {
+    pub(crate) fn new(client: aws_sdk_sqs::Client, queue_url: String) -> Self {
+        Self { client, queue_url, received: Mutex::default() }
+    }
+
+    /// The reports of an execution; waits for the first, and takes whatever came with it.
+    pub(crate) async fn of(&self, execution_arn: &str, patience: Duration) -> Result<Vec<ReportEvent>, Error> {
+        let start = Instant::now();
+        let mut received = self.received.lock().await;
+        loop {
+            let more = self.receive().await?;
+            let none_left = more.is_empty();
+            received.extend(more);
+            let reports: Vec<_> =
+                received.iter().filter(|event| event.report.execution.arn == execution_arn).cloned().collect();
+            if none_left && !reports.is_empty() {
+                return Ok(reports);
+            }
+            if start.elapsed() > patience {
+                return Err(Error::Late {
+                    what: format!("a report of {execution_arn}"),
+                    seconds: patience.as_secs(),
+                    standing: format!("{} reports of other executions came", received.len()),
+                });
+            }
+        }
+    }
+
+    async fn receive(&self) -> Result<Vec<ReportEvent>, Error> {
+        let request = self.client.receive_message().queue_url(&self.queue_url).max_number_of_messages(10);
+        let answer = request.wait_time_seconds(WAIT_SECONDS).send().await.map_err(Error::call("ReceiveMessage"))?;
+        let mut events = Vec::new();
+        for message in answer.messages() {
+            let body = message.body().unwrap_or_default();
+            events.push(
+                serde_json::from_str(body).map_err(|error| Error::answer("a report", format!("{error}: {body}")))?,
+            );
+            let delete = self.client.delete_message().queue_url(&self.queue_url);
+            let delete = delete.set_receipt_handle(message.receipt_handle.clone()).send().await;
+            delete.map_err(Error::call("DeleteMessage"))?;
+        }
+        Ok(events)
+    }
+}
+
+/// Sends the event of a push, as one does to replay an event that was lost.
+pub(crate) async fn replay_push(
+    client: &aws_sdk_eventbridge::Client,
+    repository: &str,
+    digest: &Digest,
+    tag: &str,
+) -> Result<(), Error> {
+    let detail = json!({
+        "result": "SUCCESS",
+        "repository-name": repository,
+        "image-digest": digest,
+        "action-type": "PUSH",
+        "image-tag": tag,
+    });
+    let entry = PutEventsRequestEntry::builder().source("ecr-replicator.replay").detail_type("ECR Image Action");
+    let request = client.put_events().entries(entry.detail(detail.to_string()).build());
+    let answer = request.send().await.map_err(Error::call("PutEvents"))?;
+    match answer.failed_entry_count() {
+        0 => Ok(()),
+        _ => Err(Error::answer("PutEvents", format!("refused: {:?}", answer.entries()))),
+    }
+}

@@ -1,0 +1,308 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use aws_sdk_ecr::operation::create_repository::builders::CreateRepositoryFluentBuilder;
+use aws_sdk_sfn::config::{BehaviorVersion, Credentials, Region};
+use ecr_local::{Config as EcrConfig, EcrLocal};
+use serde_json::Value;
+use shared::names::Digest;
+use tempfile::TempDir;
+
+use crate::error::Error;
+use crate::events::{ReportEvent, Reports, replay_push};
+use crate::executions::{Execution, Executions, HistoryEvent};
+use crate::image::{Client, Image, Pushed};
+use crate::ministack::Ministack;
+use crate::process::tail;
+use crate::registry::Registry;
+use crate::terraform;
+
+pub(crate) const ACCESS_KEY: &str = "test";
+pub(crate) const SECRET_KEY: &str = "test";
+
+/// How long the stack is given for what it should do at once.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// How often a start is tried again whose port somebody else took.
+const PORT_ATTEMPTS: u32 = 3;
+
+/// The default source region.
+pub const SOURCE: &str = "eu-central-1";
+
+/// How a local stack is set up.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The source region.
+    pub source: String,
+    /// The regions that a push is replicated to.
+    pub targets: Vec<String>,
+    /// What the state machine's waits are multiplied with: 1 as in AWS, less for those who cannot wait for a retry.
+    pub wait_scale: f64,
+    /// Where the logs go that are to stay; otherwise they go with the stack.
+    pub logs: Option<PathBuf>,
+}
+
+impl Options {
+    /// A stack with these targets, in which retries hardly wait.
+    #[must_use]
+    pub fn quick(targets: &[&str]) -> Self {
+        Self {
+            source: SOURCE.to_owned(),
+            targets: targets.iter().map(|region| (*region).to_owned()).collect(),
+            wait_scale: 0.01,
+            logs: None,
+        }
+    }
+}
+
+/// The module, applied, and all that it needs. Dropped, it leaves nothing behind.
+#[derive(Debug)]
+pub struct LocalStack {
+    options: Options,
+    executions: Executions,
+    reports: Reports,
+    dead_letter_queue_url: String,
+    logs: PathBuf,
+    // Stopped in this order: the functions, what they call, and the directory that both write to.
+    ministack: Ministack,
+    ecr: EcrLocal,
+    home: TempDir,
+}
+
+impl LocalStack {
+    /// Starts ministack and a local ECR, and applies tests/local to them.
+    ///
+    /// # Errors
+    /// If something that it needs is missing, or one of them fails; with the end of that one's log.
+    pub async fn start(options: Options) -> Result<Self, Error> {
+        Self::launch(options).await?.deploy().await
+    }
+
+    /// Starts ministack and a local ECR.
+    ///
+    /// # Errors
+    /// As [`LocalStack::start`].
+    pub async fn launch(options: Options) -> Result<Undeployed, Error> {
+        let parent = root().join("target/local-stack");
+        let doing = || format!("make a directory in {}", parent.display());
+        fs::create_dir_all(&parent).map_err(Error::io(doing()))?;
+        let home = tempfile::Builder::new().prefix("run-").tempdir_in(&parent).map_err(Error::io(doing()))?;
+        let logs = options.logs.clone().unwrap_or_else(|| home.path().to_owned());
+        fs::create_dir_all(&logs).map_err(Error::io(format!("make {}", logs.display())))?;
+        let mut attempt = 1;
+        loop {
+            let port = Ministack::free_port()?;
+            let config = EcrConfig {
+                data_dir: Some(home.path().to_owned()),
+                events_endpoint: Some(Ministack::endpoint_at(port)),
+                ..EcrConfig::default()
+            };
+            let ecr = EcrLocal::start(config).await.map_err(Error::io("start the local ECR"))?;
+            let (source, scale) = (&options.source, options.wait_scale);
+            match Ministack::start(port, &ecr.endpoint(), source, scale, home.path(), &logs).await {
+                Ok(ministack) => return Ok(Undeployed { options, logs, ministack, ecr, home }),
+                Err(Error::Program { tail, .. }) if tail.contains("already in use") && attempt < PORT_ATTEMPTS => {
+                    attempt += 1;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The source region.
+    #[must_use]
+    pub fn source(&self) -> &str {
+        &self.options.source
+    }
+
+    /// The target regions.
+    #[must_use]
+    pub fn targets(&self) -> &[String] {
+        &self.options.targets
+    }
+
+    /// The local ECR: its counters and faults.
+    #[must_use]
+    pub fn ecr(&self) -> &EcrLocal {
+        &self.ecr
+    }
+
+    /// The URL of every AWS service but ECR.
+    #[must_use]
+    pub fn endpoint(&self) -> &str {
+        self.ministack.endpoint()
+    }
+
+    /// The state machine.
+    #[must_use]
+    pub fn state_machine_arn(&self) -> &str {
+        &self.executions.state_machine_arn
+    }
+
+    /// The queue of push events that could not start an execution.
+    #[must_use]
+    pub fn dead_letter_queue_url(&self) -> &str {
+        &self.dead_letter_queue_url
+    }
+
+    /// A client of a region's ECR.
+    #[must_use]
+    pub fn ecr_client(&self, region: &str) -> aws_sdk_ecr::Client {
+        let config = aws_sdk_ecr::Config::builder().behavior_version(BehaviorVersion::v2026_01_12());
+        let config = config.endpoint_url(self.ecr.endpoint()).credentials_provider(credentials());
+        aws_sdk_ecr::Client::from_conf(config.region(Region::new(region.to_owned())).build())
+    }
+
+    /// A region's registry, signed in to.
+    ///
+    /// # Errors
+    /// If GetAuthorizationToken does not give what it should.
+    pub async fn registry(&self, region: &str) -> Result<Registry, Error> {
+        Registry::sign_in(&self.ecr_client(region), region).await
+    }
+
+    /// Makes a repository in the source region, with the settings that `set` adds.
+    ///
+    /// # Errors
+    /// If CreateRepository fails.
+    pub async fn create_repository(
+        &self,
+        name: &str,
+        set: impl FnOnce(CreateRepositoryFluentBuilder) -> CreateRepositoryFluentBuilder,
+    ) -> Result<(), Error> {
+        let request = set(self.ecr_client(self.source()).create_repository().repository_name(name));
+        request.send().await.map_err(Error::call("CreateRepository"))?;
+        Ok(())
+    }
+
+    /// Pushes an image to the source region.
+    ///
+    /// # Errors
+    /// If the client fails, or the registry does not have the tag afterwards.
+    pub async fn push(&self, client: Client, image: &Image, repository: &str, tag: &str) -> Result<Pushed, Error> {
+        let registry = self.registry(self.source()).await?;
+        let log = self.logs.join("push.log");
+        let digest = image.push(&client, &registry, repository, tag, self.home.path(), &log).await?;
+        Ok(Pushed { digest, client })
+    }
+
+    /// Sends a push's event again.
+    ///
+    /// # Errors
+    /// If PutEvents fails.
+    pub async fn replay_push(&self, repository: &str, digest: &Digest, tag: &str) -> Result<(), Error> {
+        let config = aws_sdk_eventbridge::Config::builder().behavior_version(BehaviorVersion::v2026_01_12());
+        let config = config.endpoint_url(self.endpoint()).credentials_provider(credentials());
+        let config = config.region(Region::new(self.source().to_owned())).build();
+        replay_push(&aws_sdk_eventbridge::Client::from_conf(config), repository, digest, tag).await
+    }
+
+    /// Every execution so far.
+    ///
+    /// # Errors
+    /// If Step Functions does not answer.
+    pub async fn executions(&self) -> Result<Vec<Execution>, Error> {
+        self.executions.all().await
+    }
+
+    /// Waits for an execution that an event about this image started, other than those that are known already.
+    ///
+    /// # Errors
+    /// If there is none within a minute.
+    pub async fn execution_for(&self, digest: &Digest, known: &[Execution]) -> Result<Execution, Error> {
+        self.executions.started_for(digest, known, PATIENCE).await
+    }
+
+    /// Starts an execution by hand.
+    ///
+    /// # Errors
+    /// If StartExecution fails.
+    pub async fn start_execution(&self, input: &Value) -> Result<String, Error> {
+        self.executions.start(input).await
+    }
+
+    /// An execution as it is now.
+    ///
+    /// # Errors
+    /// If DescribeExecution fails.
+    pub async fn execution(&self, arn: &str) -> Result<Execution, Error> {
+        self.executions.describe(arn).await
+    }
+
+    /// Waits until an execution is over.
+    ///
+    /// # Errors
+    /// If it is not within `patience`: the error names the state that it is in.
+    pub async fn finished(&self, arn: &str, patience: Duration) -> Result<Execution, Error> {
+        self.executions.finished(arn, patience).await
+    }
+
+    /// An execution's history, every page of it.
+    ///
+    /// # Errors
+    /// If GetExecutionHistory fails.
+    pub async fn history(&self, arn: &str) -> Result<Vec<HistoryEvent>, Error> {
+        self.executions.history(arn).await
+    }
+
+    /// The report events of an execution, at least one.
+    ///
+    /// # Errors
+    /// If there is none within a minute.
+    pub async fn reports(&self, execution_arn: &str) -> Result<Vec<ReportEvent>, Error> {
+        self.reports.of(execution_arn, PATIENCE).await
+    }
+}
+
+impl Drop for LocalStack {
+    fn drop(&mut self) {
+        // A test that fails is read without the stack that it failed on.
+        if std::thread::panicking() {
+            eprintln!("the end of ministack's log:\n{}", tail(self.ministack.log()));
+        }
+    }
+}
+
+/// A stack to which the module is not applied yet.
+#[derive(Debug)]
+pub struct Undeployed {
+    options: Options,
+    logs: PathBuf,
+    ministack: Ministack,
+    ecr: EcrLocal,
+    home: TempDir,
+}
+
+impl Undeployed {
+    /// Applies tests/local.
+    ///
+    /// # Errors
+    /// If Terraform fails, with the end of its log.
+    pub async fn deploy(self) -> Result<LocalStack, Error> {
+        let Self { options, logs, ministack, ecr, home } = self;
+        let outputs =
+            terraform::apply(ministack.endpoint(), &options.source, &options.targets, home.path(), &logs).await?;
+        let region = Region::new(options.source.clone());
+        let sfn = aws_sdk_sfn::Config::builder().behavior_version(BehaviorVersion::v2026_01_12());
+        let sfn = sfn.endpoint_url(ministack.endpoint()).credentials_provider(credentials()).region(region.clone());
+        let sqs = aws_sdk_sqs::Config::builder().behavior_version(BehaviorVersion::v2026_01_12());
+        let sqs = sqs.endpoint_url(ministack.endpoint()).credentials_provider(credentials()).region(region);
+        let executions = Executions {
+            client: aws_sdk_sfn::Client::from_conf(sfn.build()),
+            state_machine_arn: outputs.state_machine_arn,
+        };
+        let reports = Reports::new(aws_sdk_sqs::Client::from_conf(sqs.build()), outputs.reports_queue_url);
+        let dead_letter_queue_url = outputs.dead_letter_queue_url;
+        Ok(LocalStack { options, executions, reports, dead_letter_queue_url, logs, ministack, ecr, home })
+    }
+}
+
+fn credentials() -> Credentials {
+    Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "local-stack")
+}
+
+/// The project's directory.
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap_or_default()
+}

@@ -1,0 +1,136 @@
+//! `terraform apply` of tests/local. Nothing is written into the source tree, and several stacks may apply at once.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde::Deserialize;
+use serde_json::json;
+use shared::names::Digest;
+
+use crate::error::Error;
+use crate::process::{guarded, run};
+use crate::stack::root;
+
+/// What tests/local tells about what it made.
+#[derive(Debug, Clone)]
+pub(crate) struct Outputs {
+    pub(crate) state_machine_arn: String,
+    pub(crate) reports_queue_url: String,
+    pub(crate) dead_letter_queue_url: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct RawOutputs {
+    state_machine_arn: Output,
+    reports_queue_url: Output,
+    dead_letter_queue_url: Output,
+}
+
+#[derive(Debug, Deserialize)]
+struct Output {
+    value: String,
+}
+
+pub(crate) async fn apply(
+    endpoint: &str,
+    source: &str,
+    targets: &[String],
+    home: &Path,
+    logs: &Path,
+) -> Result<Outputs, Error> {
+    let packages = root().join("target/lambda");
+    for function in ["resolve-image", "ensure-repo", "copy-layers", "put-manifest", "report"] {
+        let package = packages.join(function).join("bootstrap.zip");
+        if !package.exists() {
+            return Err(Error::Missing { path: package, remedy: "run `make package`" });
+        }
+    }
+    let log = logs.join("terraform.log");
+    let data_dir = initialize(&log).await?;
+    let state = home.join("terraform.tfstate");
+    let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" };
+
+    let mut command = terraform(&data_dir);
+    command.args([
+        "apply",
+        "-auto-approve",
+        "-input=false",
+        "-no-color",
+        "-lock=false",
+        "-backup=-",
+        "-parallelism=20",
+    ]);
+    command.arg(format!("-state={}", state.display()));
+    command.arg(format!("-var=architecture={architecture}"));
+    command.arg(format!("-var=endpoint={endpoint}"));
+    command.arg(format!("-var=package_dir={}", packages.display()));
+    command.arg(format!("-var=region={source}"));
+    command.arg(format!("-var=target_regions={}", json!(targets)));
+    run("terraform apply", command, &log, false).await?;
+
+    let mut command = terraform(&data_dir);
+    command.args(["output", "-json", "-no-color"]).arg(format!("-state={}", state.display()));
+    let text = run("terraform output", command, &log, true).await?;
+    let raw: RawOutputs =
+        serde_json::from_slice(&text).map_err(|error| Error::answer("terraform output", error.to_string()))?;
+    Ok(Outputs {
+        state_machine_arn: raw.state_machine_arn.value,
+        reports_queue_url: raw.reports_queue_url.value,
+        dead_letter_queue_url: raw.dead_letter_queue_url.value,
+    })
+}
+
+/// `terraform init`, once for each state of the configuration: stacks that start later, or at once, share its result.
+async fn initialize(log: &Path) -> Result<PathBuf, Error> {
+    let shared = root().join("target/local-stack/terraform");
+    let data_dir = shared.join(fingerprint().map_err(Error::io("read the Terraform configuration"))?);
+    fs::create_dir_all(&data_dir).map_err(Error::io(format!("make {}", data_dir.display())))?;
+    let done = data_dir.join(".initialized");
+    let turn = File::create(shared.join(".lock")).map_err(Error::io("take turns at terraform init"))?;
+    let turn = tokio::task::spawn_blocking(move || turn.lock().map(|()| turn)).await;
+    let _turn = turn.map_err(io::Error::other).flatten().map_err(Error::io("take turns at terraform init"))?;
+    if !done.exists() {
+        let plugins = shared.join("plugins");
+        fs::create_dir_all(&plugins).map_err(Error::io(format!("make {}", plugins.display())))?;
+        let mut command = terraform(&data_dir);
+        command.env("TF_PLUGIN_CACHE_DIR", &plugins);
+        command.args(["init", "-input=false", "-no-color", "-backend=false", "-lockfile=readonly"]);
+        run("terraform init", command, log, false).await?;
+        File::create(&done).map_err(Error::io(format!("write {}", done.display())))?;
+    }
+    Ok(data_dir)
+}
+
+/// A name for the configuration as it is now.
+fn fingerprint() -> io::Result<String> {
+    let mut content = Vec::new();
+    for directory in ["terraform", "tests/local"] {
+        let entries = fs::read_dir(root().join(directory))?.collect::<Result<Vec<_>, _>>()?;
+        let mut paths: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
+        paths.sort();
+        for path in paths {
+            let name = path.to_string_lossy();
+            if name.ends_with(".tf") || name.ends_with(".terraform.lock.hcl") {
+                content.extend(fs::read(&path)?);
+            }
+        }
+    }
+    Ok(Digest::of(&content).as_str()[7..19].to_owned())
+}
+
+fn terraform(data_dir: &Path) -> Command {
+    let root = root();
+    let mut command = guarded(root.join("tests/local/bin/terraform"));
+    command.arg(format!("-chdir={}", root.join("tests/local").display()));
+    // The caller's profile, endpoints, variables and workspace are for a real account.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if ["AWS_", "TF_VAR_", "TF_CLI_ARGS"].iter().any(|prefix| text.starts_with(prefix)) || text == "TF_WORKSPACE" {
+            command.env_remove(&name);
+        }
+    }
+    command.env("TF_DATA_DIR", data_dir).env("TF_IN_AUTOMATION", "1").env("CHECKPOINT_DISABLE", "1");
+    command
+}
