@@ -1,7 +1,9 @@
 //! The runtime loop of each function: decode, run, and give every failure its name.
 
 use std::{
+    fmt,
     panic::AssertUnwindSafe,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -13,20 +15,32 @@ use serde_json::Value;
 use crate::error::{ErrorName, Named, diagnostic};
 
 /// When an invocation is killed.
-#[derive(Debug, Clone, Copy)]
-pub struct Deadline(SystemTime);
+#[derive(Clone)]
+pub struct Deadline(Arc<dyn Fn() -> Duration + Send + Sync>);
 
 impl Deadline {
-    /// A deadline `time` from now.
+    /// The deadline `end`.
     #[must_use]
-    pub fn after(time: Duration) -> Self {
-        Self(SystemTime::now() + time)
+    pub fn at(end: SystemTime) -> Self {
+        Self::told_by(move || end.duration_since(SystemTime::now()).unwrap_or_default())
+    }
+
+    /// A deadline by another clock: `remaining` tells the time left.
+    #[must_use]
+    pub fn told_by(remaining: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
+        Self(Arc::new(remaining))
     }
 
     /// The time left; zero when there is none.
     #[must_use]
-    pub fn remaining(self) -> Duration {
-        self.0.duration_since(SystemTime::now()).unwrap_or_default()
+    pub fn remaining(&self) -> Duration {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Deadline {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("Deadline").field(&self.remaining()).finish()
     }
 }
 
@@ -49,7 +63,7 @@ where
     tracing::init_default_subscriber();
     let (dependencies, handler) = (&dependencies, &handler);
     let run = lambda_runtime::run(service_fn(async move |event: LambdaEvent<Value>| {
-        let deadline = Deadline(SystemTime::UNIX_EPOCH + Duration::from_millis(event.context.deadline));
+        let deadline = Deadline::at(SystemTime::UNIX_EPOCH + Duration::from_millis(event.context.deadline));
         let input = decode(event.payload)?;
         answer(handler(dependencies, input, deadline)).await
     }));
