@@ -54,6 +54,12 @@ package: $(TOOLS)/python/.installed ## Build the functions and zip them into tar
 		ls -lh bootstrap.zip | awk -v name=$$function '{ print name, $$5 }'; \
 	done
 
+# The demo runs the functions on this machine. Make hands IMAGE, TARGETS and KEEP on in the environment.
+.PHONY: demo
+demo: ARCH := $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64)
+demo: package ## Push an image on this machine and follow it to every target (IMAGE=, TARGETS=, KEEP=1)
+	@NO_PROXY=127.0.0.1,localhost cargo run --quiet --locked --package local-stack --bin demo
+
 .PHONY: terraform-check
 terraform-check: terraform-fmt $(TERRAFORM_ROOT_CHECKS) ## Check format and validity of the Terraform code, and run the module's tests
 	TF_DATA_DIR=$(TOOLS)/terraform/terraform $(TERRAFORM) -chdir=terraform test

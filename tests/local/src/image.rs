@@ -192,3 +192,60 @@ fn archive_names(path: &Path) -> Result<Vec<String>, Error> {
     }
     Ok(names)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::Sample;
+
+    fn tar(directory: &Path, archive: &Path) {
+        let mut builder = tar::Builder::new(std::fs::File::create(archive).unwrap());
+        builder.append_dir_all(".", directory).unwrap();
+        builder.finish().unwrap();
+    }
+
+    #[test]
+    fn an_image_is_known_by_what_it_is() {
+        let home = tempfile::tempdir().unwrap();
+        let path = |name: &str| home.path().join(name);
+        let given = |name: &str| path(name).display().to_string();
+        Sample { seed: 1, shared_layers: vec![1], own_layers: vec![1] }.write(path("layout")).unwrap();
+        tar(&path("layout"), &path("oci.tar"));
+        std::fs::create_dir(path("docker")).unwrap();
+        std::fs::write(path("docker").join("manifest.json"), "[]").unwrap();
+        tar(&path("docker"), &path("docker.tar"));
+        std::fs::write(path("text"), "not an archive").unwrap();
+
+        let kind = |given: &str| Image::find(given).map(|image| image.kind);
+        assert!(matches!(kind(&given("layout")), Ok(Kind::Layout { tag: None, .. })));
+        assert!(matches!(kind(&given("layout:v1")), Ok(Kind::Layout { tag: Some(tag), .. }) if tag == "v1"));
+        assert!(matches!(kind(&given("oci.tar")), Ok(Kind::OciArchive { tag: None, .. })));
+        assert!(
+            matches!(kind(&given("docker.tar")), Ok(Kind::Other { reference }) if reference.starts_with("docker-archive:"))
+        );
+        assert!(matches!(kind(&given("docker")), Ok(Kind::Other { reference }) if reference.starts_with("dir:")));
+        assert!(
+            matches!(kind("docker-daemon:app:v1"), Ok(Kind::Other { reference }) if reference == "docker-daemon:app:v1")
+        );
+        for (name, problem) in [("text", "not a tar archive"), ("nowhere", "no such file"), ("", "not an OCI layout")] {
+            let error = kind(&given(name)).unwrap_err().to_string();
+            assert!(error.contains(problem), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_archive_is_read_without_skopeo_and_that_of_docker_is_not() {
+        let home = tempfile::tempdir().unwrap();
+        let image =
+            Sample { seed: 1, shared_layers: vec![1], own_layers: vec![1] }.write(home.path().join("layout")).unwrap();
+        let archive = home.path().join("oci.tar");
+        tar(&home.path().join("layout"), &archive);
+        let opened = |image: &Image| image.open(home.path()).map(|layout| layout.root().digest.clone());
+        let archived = Image::find(archive.to_str().unwrap()).unwrap();
+        assert_eq!(opened(&archived).unwrap(), opened(&image).unwrap());
+
+        let docker = Image::find("docker-archive:app.tar").unwrap();
+        let error = opened(&docker).unwrap_err().to_string();
+        assert!(error.contains("skopeo is not installed"), "{error}");
+    }
+}

@@ -4,33 +4,35 @@ mod follow;
 mod run;
 mod screen;
 
+use std::env;
 use std::process::ExitCode;
 
-use clap::Parser;
-
-/// Replicates an image on a local stack, and compares what arrived.
-#[derive(Debug, Parser)]
-pub(crate) struct Arguments {
-    /// The image: an OCI layout's directory or a tar archive, each with :<name> where it holds several; with skopeo, anything
-    /// that it reads. Default: an image made for this.
-    #[arg(long, env = "IMAGE", hide_env_values = true)]
+/// What the environment asks for; what is empty is not asked for.
+#[derive(Debug)]
+pub(crate) struct Request {
+    /// `IMAGE`: an OCI layout's directory or a tar archive, each with `:<name>` where it holds several; with skopeo, anything
+    /// that it reads.
     image: Option<String>,
-    /// The target regions, separated by commas or spaces.
-    #[arg(long, env = "TARGETS", default_value = "eu-west-1 us-west-2 ap-southeast-2")]
-    targets: String,
-    /// Leave the stack up until Ctrl-C, and show how to use it.
-    #[arg(long, env = "KEEP", value_parser = clap::builder::BoolishValueParser::new(), action = clap::ArgAction::Set,
-        num_args = 0..=1, default_value = "false", default_missing_value = "true")]
+    /// `TARGETS`: regions, separated by commas or spaces.
+    targets: Option<String>,
+    /// `KEEP`: leave the stack up until Ctrl-C, and show how to use it.
     keep: bool,
+}
+
+impl Request {
+    fn from_env() -> Self {
+        let value = |name| env::var(name).ok().filter(|value| !value.is_empty());
+        Self { image: value("IMAGE"), targets: value("TARGETS"), keep: value("KEEP").is_some_and(|value| value != "0") }
+    }
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments = Arguments::parse_from(std::env::args().filter(|argument| !argument.is_empty()));
+    let request = Request::from_env();
     let screen = screen::Screen::new();
     // Dropping the run stops what it started.
     let result = tokio::select! {
-        result = run::run(&arguments, &screen) => result,
+        result = run::run(&request, &screen) => result,
         () = interrupted() => {
             screen.line("\nstopped");
             return ExitCode::from(130);

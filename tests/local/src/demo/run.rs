@@ -8,12 +8,15 @@ use local_stack::{Client, Contents, Error, Execution, Image, LocalStack, Options
 use serde::Serialize;
 use shared::contract::{Report, Status, TargetReport};
 
-use crate::Arguments;
+use crate::Request;
 use crate::follow::follow;
 use crate::screen::{Screen, bytes, count, milliseconds, seconds};
 
 const REPOSITORY: &str = "demo/app";
 const TAG: &str = "v1";
+
+/// The target regions that nobody named.
+const TARGETS: &str = "eu-west-1 us-west-2 ap-southeast-2";
 
 /// Where the demo leaves what it made, from the project's directory.
 const DIRECTORY: &str = "target/demo";
@@ -39,12 +42,12 @@ pub(crate) enum Failure {
     Incomplete(String),
 }
 
-pub(crate) async fn run(arguments: &Arguments, screen: &Screen) -> Result<(), Failure> {
+pub(crate) async fn run(request: &Request, screen: &Screen) -> Result<(), Failure> {
     let start = Instant::now();
-    let targets = targets(&arguments.targets)?;
+    let targets = targets(request.targets.as_deref().unwrap_or(TARGETS))?;
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(DIRECTORY);
     prepare(&directory)?;
-    let image = match &arguments.image {
+    let image = match &request.image {
         Some(image) => Image::find(image)?,
         None => Sample::default().write(directory.join("image"))?,
     };
@@ -61,7 +64,7 @@ pub(crate) async fn run(arguments: &Arguments, screen: &Screen) -> Result<(), Fa
         screen.line(format!("  {DIRECTORY}/history.json   the execution's history"));
         screen.line(format!("\nThe same digest in {}, after {}", every_region(&stack), seconds(start.elapsed())));
     }
-    if arguments.keep {
+    if request.keep {
         if let Err(failure) = &result {
             screen.problem(&failure.to_string());
         }
