@@ -37,7 +37,7 @@ impl Bus {
     }
 
     async fn next(&mut self) -> (HeaderMap, Value) {
-        tokio::time::timeout(Duration::from_secs(10), self.taken.recv()).await.expect("an event").unwrap()
+        tokio::time::timeout(Duration::from_secs(10), self.taken.recv()).await.unwrap().unwrap()
     }
 }
 
@@ -75,7 +75,7 @@ async fn settled(ecr: &EcrLocal, count: u64) -> (u64, u64) {
         }
     })
     .await
-    .expect("the events settle")
+    .unwrap()
 }
 
 #[tokio::test]

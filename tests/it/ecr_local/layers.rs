@@ -23,7 +23,7 @@ fn part(client: &Client, upload_id: &str, first: i64, bytes: &[u8]) -> UploadLay
 }
 
 async fn refused_part(part: UploadLayerPartFluentBuilder) -> InvalidLayerPartException {
-    match part.send().await.expect_err("the part must be refused").into_service_error() {
+    match part.send().await.unwrap_err().into_service_error() {
         UploadLayerPartError::InvalidLayerPartException(error) => error,
         other => panic!("{other:?}"),
     }

@@ -202,29 +202,26 @@ async fn each_region_and_each_account_is_a_registry_of_its_own() {
     assert!(elsewhere.image_ids().is_empty());
 }
 
+/// A call without the SDK.
+fn call(world: &World, operation: &str, body: &'static str) -> reqwest::RequestBuilder {
+    let scope = format!("{ACCOUNT}/20260101/{REGION}/ecr/aws4_request");
+    reqwest::Client::new()
+        .post(world.ecr.endpoint())
+        .header("x-amz-target", format!("AmazonEC2ContainerRegistry_V20150921.{operation}"))
+        .header("authorization", format!("AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0"))
+        .body(body)
+}
+
 #[tokio::test]
 async fn an_error_is_written_as_json_1_1_has_it() {
     let world = World::start().await;
-    let http = reqwest::Client::new();
-    let call = |operation: &str, body: &'static str| {
-        http.post(world.ecr.endpoint())
-            .header("x-amz-target", format!("AmazonEC2ContainerRegistry_V20150921.{operation}"))
-            .header(
-                "authorization",
-                format!(
-                    "AWS4-HMAC-SHA256 Credential={ACCOUNT}/20260101/{REGION}/ecr/aws4_request, \
-                     SignedHeaders=host, Signature=0"
-                ),
-            )
-            .body(body)
-    };
     for (operation, body, status, name) in [
         ("StartImageScan", "{}", 400, "UnknownOperationException"),
         ("DeleteRepository", "{", 400, "SerializationException"),
         ("DeleteRepository", "{}", 400, "InvalidParameterException"),
         ("DeleteRepository", r#"{"repositoryName": "app"}"#, 400, "RepositoryNotFoundException"),
     ] {
-        let response = call(operation, body).send().await.unwrap();
+        let response = call(&world, operation, body).send().await.unwrap();
         assert_eq!(response.status(), status, "{operation} {body}");
         assert_eq!(response.headers()["x-amzn-errortype"], name);
         assert_eq!(response.headers()["content-type"], "application/x-amz-json-1.1");
@@ -232,7 +229,21 @@ async fn an_error_is_written_as_json_1_1_has_it() {
         assert_eq!(error["__type"], name);
         assert!(error["message"].is_string());
     }
-    let unsigned = http.post(world.ecr.endpoint()).body("{}").send().await.unwrap();
+    let unsigned = reqwest::Client::new().post(world.ecr.endpoint()).body("{}").send().await.unwrap();
     assert_eq!(unsigned.status(), 403);
     assert_eq!(unsigned.headers()["x-amzn-errortype"], "MissingAuthenticationTokenException");
+}
+
+#[tokio::test]
+async fn every_operation_of_the_readme_is_there() {
+    let world = World::start().await;
+    let readme = include_str!("../../ecr-local/README.md");
+    let calls = readme.split("\n## Calls\n").nth(1).and_then(|rest| rest.split("\n### ").next()).unwrap();
+    let operations: Vec<&str> = calls.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+    assert_eq!(operations.len(), 26, "{operations:?}");
+    for operation in operations {
+        let response = call(&world, operation, "[]").send().await.unwrap();
+        let error = response.headers()["x-amzn-errortype"].to_str().unwrap().to_owned();
+        assert_eq!(error, "InvalidParameterException", "{operation}");
+    }
 }
