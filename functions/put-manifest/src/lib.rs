@@ -5,9 +5,8 @@
 
 use std::{collections::HashSet, time::Instant};
 
-use jiff::Timestamp;
 use shared::{
-    contract::{Put, Status, TargetInput, milliseconds},
+    contract::{Put, Status, TargetInput, milliseconds, now},
     error::{ErrorName, Named},
     manifest::{Manifest, ManifestError, walk},
     names::{Digest, ImageTag},
@@ -67,7 +66,7 @@ pub async fn handle(registries: &Registries, input: TargetInput) -> Result<Put, 
         },
         manifests_copied: missing.len(),
         manifests_skipped: ids.len() - missing.len(),
-        completed_at: Timestamp::now(),
+        completed_at: now(),
         duration_ms: milliseconds(started.elapsed()),
     };
     info!(
