@@ -127,7 +127,6 @@ impl Upload {
         }
 
         let mut file = OpenOptions::new().create(true).write(true).truncate(false).open(&session.file).await?;
-        file.set_len(session.received).await?;
         file.seek(SeekFrom::Start(session.received)).await?;
         let mut file = BufWriter::with_capacity(WRITE_SIZE, file);
         let mut hash = session.hash.clone();

@@ -155,13 +155,19 @@ async fn a_broken_chunk_leaves_the_upload_as_it_was() {
     let location = registry.start_upload("app").await;
     let first = registry.request("PATCH", &location).body("01234567").send().await.unwrap();
     assert_eq!(first.status(), 201);
-    let broken = futures::stream::iter([Ok("garbage"), Err(std::io::Error::other("the sender is gone"))]);
+    // Enough that the registry has written some of it before the sender goes.
+    let garbage = (0..32).map(|_| Ok(vec![0; 64 * 1024])).chain([Err(std::io::Error::other("the sender is gone"))]);
+    let broken = futures::stream::iter(garbage);
     let broken = registry.request("PATCH", &location).body(reqwest::Body::wrap_stream(broken));
     broken.send().await.unwrap_err();
     let second = registry.request("PATCH", &location).header(CONTENT_RANGE, "8-9").body("89");
     assert_eq!(second.send().await.unwrap().status(), 201);
     let put = registry.request("PUT", &format!("{location}?digest={}", digest(b"0123456789")));
     assert_eq!(put.send().await.unwrap().status(), 201);
+    push_image(&client, "app", b"{}", &[b"0123456789"], None).await;
+    let url = client.get_download_url_for_layer().repository_name("app").layer_digest(digest(b"0123456789"));
+    let served = reqwest::get(url.send().await.unwrap().download_url().unwrap()).await.unwrap();
+    assert_eq!(served.bytes().await.unwrap(), b"0123456789".as_slice());
 }
 
 #[tokio::test]

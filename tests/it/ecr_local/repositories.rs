@@ -229,6 +229,15 @@ async fn an_error_is_written_as_json_1_1_has_it() {
         assert_eq!(error["__type"], name);
         assert!(error["message"].is_string());
     }
+    let other_service = format!("AWS4-HMAC-SHA256 Credential={ACCOUNT}/20260101/{REGION}/s3/aws4_request");
+    for (authorization, status, name) in
+        [(other_service.as_str(), 403, "InvalidSignatureException"), ("Bearer x", 400, "IncompleteSignatureException")]
+    {
+        let request = reqwest::Client::new().post(world.ecr.endpoint()).header("authorization", authorization);
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), status);
+        assert_eq!(response.headers()["x-amzn-errortype"], name);
+    }
     let unsigned = reqwest::Client::new().post(world.ecr.endpoint()).body("{}").send().await.unwrap();
     assert_eq!(unsigned.status(), 403);
     assert_eq!(unsigned.headers()["x-amzn-errortype"], "MissingAuthenticationTokenException");
