@@ -148,18 +148,10 @@ impl Image {
     }
 
     async fn push_by_skopeo(&self, registry: &Registry, repository: &str, tag: &str, log: &Path) -> Result<(), Error> {
-        let with = |path: &Path, tag: &Option<String>| match tag {
-            Some(tag) => format!("{}:{tag}", path.display()),
-            None => path.display().to_string(),
-        };
         let mut command = guarded("skopeo");
         command.args(["--insecure-policy", "copy", "--all", "--dest-tls-verify=false"]);
         command.arg(format!("--dest-creds=AWS:{}", registry.password));
-        let reference = match &self.kind {
-            Kind::Layout { directory, tag } => format!("oci:{}", with(directory, tag)),
-            Kind::OciArchive { file, tag } => format!("oci-archive:{}", with(file, tag)),
-            Kind::Other { reference } => reference.clone(),
-        };
+        let reference = self.for_skopeo();
         // The layers of docker's own archive are not compressed, and so its digests are made on the way.
         if !reference.starts_with("docker-archive:") && !reference.starts_with("docker-daemon:") {
             command.arg("--preserve-digests");
@@ -167,6 +159,20 @@ impl Image {
         command.arg(reference).arg(format!("docker://{}/{repository}:{tag}", registry.host));
         run("skopeo copy", command, log, false).await?;
         Ok(())
+    }
+
+    /// The image as skopeo names it.
+    #[must_use]
+    pub fn for_skopeo(&self) -> String {
+        let with = |path: &Path, tag: &Option<String>| match tag {
+            Some(tag) => format!("{}:{tag}", path.display()),
+            None => path.display().to_string(),
+        };
+        match &self.kind {
+            Kind::Layout { directory, tag } => format!("oci:{}", with(directory, tag)),
+            Kind::OciArchive { file, tag } => format!("oci-archive:{}", with(file, tag)),
+            Kind::Other { reference } => reference.clone(),
+        }
     }
 
     fn open(&self, home: &Path) -> Result<Layout, Error> {

@@ -4,6 +4,7 @@
 //! that its registry counts.
 
 use std::collections::BTreeSet;
+use std::mem;
 use std::time::Duration;
 
 use ecr_local::RegionStats;
@@ -25,13 +26,11 @@ pub(crate) async fn follow(stack: &LocalStack, screen: &Screen, arn: &str) -> Re
         // Asked first: what is counted afterwards is then all of it.
         let execution = stack.execution(arn).await?;
         let history = stack.history(arn).await?;
-        view.show_states(&history);
-        if view.image.is_some() {
-            let stats = stack.ecr().stats();
-            for (index, region) in stack.targets().iter().enumerate() {
-                view.show_target(index, &stats.region(region));
-            }
+        let stats = stack.ecr().stats();
+        for (index, region) in stack.targets().iter().enumerate() {
+            view.show_target(index, &stats.region(region));
         }
+        view.show_states(&history);
         if execution.is_over() {
             view.end();
             return Ok(execution);
@@ -78,6 +77,8 @@ struct Target {
     region: String,
     bar: ProgressBar,
     shown: Option<(Step, u64)>,
+    /// Where it stands, in words.
+    standing: String,
 }
 
 struct View<'screen> {
@@ -85,6 +86,7 @@ struct View<'screen> {
     states: BTreeSet<i64>,
     image: Option<Image>,
     targets: Vec<Target>,
+    ended: bool,
 }
 
 impl<'screen> View<'screen> {
@@ -94,8 +96,9 @@ impl<'screen> View<'screen> {
             region: format!("{region:<widest$}"),
             bar: ProgressBar::hidden(),
             shown: None,
+            standing: String::new(),
         });
-        Self { screen, states: BTreeSet::new(), image: None, targets: targets.collect() }
+        Self { screen, states: BTreeSet::new(), image: None, targets: targets.collect(), ended: false }
     }
 
     fn show_states(&mut self, history: &[HistoryEvent]) {
@@ -150,6 +153,16 @@ impl<'screen> View<'screen> {
         let step = Step::of(stats);
         // A part that is sent again is received again.
         let received = stats.uploaded_bytes.min(image.bytes);
+        let layers = stats.calls.get("CompleteLayerUpload").copied().unwrap_or_default();
+        let what = match step {
+            Step::CopyLayers => {
+                format!("{layers} of {} layers, {} of {}", image.blobs, bytes(received), bytes(image.bytes))
+            }
+            Step::PutManifest => format!("{}, {}", count(image.manifests, "manifest"), bytes(received)),
+            Step::EnsureRepository | Step::Waiting => String::new(),
+        };
+        let standing = format!("    {}   {:<16}   {what}", target.region, step.name());
+        standing.trim_end().clone_into(&mut target.standing);
         if self.screen.is_live {
             target.bar.set_message(step.name());
             target.bar.set_position(received);
@@ -158,23 +171,18 @@ impl<'screen> View<'screen> {
         let quarter = if step == Step::CopyLayers { received * QUARTERS / image.bytes.max(1) } else { 0 };
         if step > Step::Waiting && target.shown != Some((step, quarter)) {
             target.shown = Some((step, quarter));
-            let layers = stats.calls.get("CompleteLayerUpload").copied().unwrap_or_default();
-            let what = match step {
-                Step::CopyLayers => {
-                    format!("{layers} of {} layers, {} of {}", image.blobs, bytes(received), bytes(image.bytes))
-                }
-                Step::PutManifest => format!("{}, {}", count(image.manifests, "manifest"), bytes(received)),
-                Step::EnsureRepository | Step::Waiting => String::new(),
-            };
-            self.screen.line(format!("    {}   {:<16}   {what}", target.region, step.name()).trim_end());
+            self.screen.line(&target.standing);
         }
     }
 
-    /// Leaves the bars as they are.
-    fn end(&self) {
-        for target in &self.targets {
-            if !target.bar.is_finished() {
-                target.bar.abandon();
+    /// Puts the last words in the place of the bars.
+    fn end(&mut self) {
+        for target in &mut self.targets {
+            mem::replace(&mut target.bar, ProgressBar::hidden()).finish_and_clear();
+        }
+        if self.screen.is_live && !mem::replace(&mut self.ended, true) {
+            for target in &self.targets {
+                self.screen.line(&target.standing);
             }
         }
     }

@@ -46,7 +46,7 @@ pub(crate) async fn run(request: &Request, screen: &Screen) -> Result<(), Failur
     let start = Instant::now();
     let targets = targets(request.targets.as_deref().unwrap_or(TARGETS))?;
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(DIRECTORY);
-    prepare(&directory)?;
+    let directory = prepare(&directory)?;
     let image = match &request.image {
         Some(image) => Image::find(image)?,
         None => Sample::default().write(directory.join("image"))?,
@@ -68,7 +68,7 @@ pub(crate) async fn run(request: &Request, screen: &Screen) -> Result<(), Failur
         if let Err(failure) = &result {
             screen.problem(&failure.to_string());
         }
-        show_how_to_use(&stack, screen).await?;
+        show_how_to_use(&stack, &image, screen).await?;
         std::future::pending::<()>().await;
     }
     result
@@ -89,7 +89,7 @@ fn targets(text: &str) -> Result<Vec<String>, Failure> {
 }
 
 /// Makes the directory, without what an earlier run left.
-fn prepare(directory: &Path) -> Result<(), Failure> {
+fn prepare(directory: &Path) -> Result<PathBuf, Failure> {
     let logs = directory.join("logs");
     let failed = |source| Failure::Write { path: DIRECTORY.to_owned(), source };
     for old in [directory.join("report.json"), directory.join("history.json")] {
@@ -100,7 +100,7 @@ fn prepare(directory: &Path) -> Result<(), Failure> {
     if logs.exists() {
         fs::remove_dir_all(&logs).map_err(failed)?;
     }
-    fs::create_dir_all(logs).map_err(failed)
+    fs::create_dir_all(logs).and_then(|()| directory.canonicalize()).map_err(failed)
 }
 
 async fn start_stack(targets: Vec<String>, directory: &Path, screen: &Screen) -> Result<LocalStack, Error> {
@@ -246,29 +246,43 @@ fn every_region(stack: &LocalStack) -> String {
     count(stack.targets().len() + 1, "region")
 }
 
-async fn show_how_to_use(stack: &LocalStack, screen: &Screen) -> Result<(), Failure> {
+async fn show_how_to_use(stack: &LocalStack, image: &Image, screen: &Screen) -> Result<(), Failure> {
     let (source, target) = (stack.registry(stack.source()).await?, stack.registry(&stack.targets()[0]).await?);
-    let skopeo = "skopeo copy --all --preserve-digests";
-    let aws = format!(
-        "AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test AWS_REGION={} AWS_ENDPOINT_URL={} aws stepfunctions",
+    screen.line(format!(
+        "
+The stack is up until Ctrl-C. A push starts an execution:
+
+  skopeo copy --all --dest-tls-verify=false --dest-creds AWS:{} \\
+    {} docker://{}/{REPOSITORY}:v2
+
+Watch it:
+
+  export AWS_ENDPOINT_URL={} AWS_DEFAULT_REGION={} AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test
+  aws stepfunctions list-executions --state-machine-arn {}
+  aws stepfunctions get-execution-history --execution-arn <its ARN>
+
+Pull from {}:
+
+  skopeo copy --all --src-tls-verify=false --src-creds AWS:{} \\
+    docker://{}/{REPOSITORY}:v2 oci:{DIRECTORY}/pulled:v2
+
+The calls that each region got, and faults to add:
+
+  curl {}/_admin/stats
+  curl {}/_admin/faults -H 'Content-Type: application/json' \\
+    -d '{{\"operation\": \"PutImage\", \"region\": \"{}\", \"status\": 500, \"code\": \"ServerException\"}}'",
+        source.password,
+        image.for_skopeo(),
+        source.host,
+        stack.endpoint(),
         stack.source(),
-        stack.endpoint()
-    );
-    screen.line("\nThe stack is up until Ctrl-C. A push starts an execution:");
-    screen.line(format!(
-        "\n  {skopeo} --dest-tls-verify=false --dest-creds AWS:{} \\\n    oci:{DIRECTORY}/image docker://{}/{REPOSITORY}:v2",
-        source.password, source.host
-    ));
-    screen.line(format!("\nWatch it:\n\n  {aws} list-executions --state-machine-arn {}", stack.state_machine_arn()));
-    screen.line(format!("  {aws} get-execution-history --execution-arn <its ARN>"));
-    screen.line(format!("\nPull it in {}:", target.region));
-    screen.line(format!(
-        "\n  {skopeo} --src-tls-verify=false --src-creds AWS:{} \\\n    docker://{}/{REPOSITORY}:v2 oci:/tmp/pulled:v2",
-        target.password, target.host
-    ));
-    screen.line(format!(
-        "\nThe counters of every region, and faults to inject: {}/_admin/stats, /_admin/faults",
-        stack.ecr().endpoint()
+        stack.state_machine_arn(),
+        target.region,
+        target.password,
+        target.host,
+        stack.ecr().endpoint(),
+        stack.ecr().endpoint(),
+        target.region,
     ));
     Ok(())
 }
