@@ -167,6 +167,39 @@ async fn near_the_deadline_it_stops_and_goes_on_at_the_next_byte() {
 }
 
 #[tokio::test]
+async fn an_error_that_may_pass_does_not_cost_what_others_have_sent() {
+    let (world, digest, content) = world_with_layer(Config::default()).await;
+    // The layer is begun first and stops midway; the config cannot begin.
+    world.ecr.fault(Fault::new("InitiateLayerUpload", 429, "TooManyRequestsException").skip(1).times(3));
+    let stopped = copy_from(&world, &digest, None, deadline_after_looks(5)).await.unwrap();
+    assert!(!stopped.done);
+    assert_eq!(stopped.cursor.uploads.len(), 1);
+    let copied = copy_from(&world, &digest, Some(stopped.cursor), deadline_in(Duration::from_mins(15))).await.unwrap();
+    assert_eq!(copied.cursor.layers_copied, 2);
+    assert_eq!(world.uploaded(TARGET), content.len() as u64 + 6, "no byte is sent twice");
+
+    // One that will not pass is told at once.
+    let (world, digest, _) = world_with_layer(Config::default()).await;
+    world.ecr.fault(Fault::new("InitiateLayerUpload", 400, "AccessDeniedException").skip(1));
+    let error = copy_from(&world, &digest, None, deadline_after_looks(5)).await.unwrap_err();
+    assert_eq!(error.name(), ErrorName::AccessDenied);
+}
+
+#[tokio::test]
+async fn a_part_that_stalls_is_given_up_in_time() {
+    let (world, digest, content) = world_with_layer(Config::default()).await;
+    let stall = Fault { delay_ms: Some(60_000), ..Fault::new("UploadLayerPart", 500, "ServerException") };
+    world.ecr.fault(stall.skip(4));
+    let stopped = copy_from(&world, &digest, None, Deadline::told_by(|| Duration::from_secs(5))).await.unwrap();
+    assert!(!stopped.done);
+    world.ecr.clear_faults();
+    let copied = copy_from(&world, &digest, Some(stopped.cursor), deadline_in(Duration::from_mins(15))).await.unwrap();
+    assert!(copied.done);
+    assert_eq!(world.calls(TARGET, "InitiateLayerUpload"), 2, "no layer starts again");
+    assert_whole(&world, &content).await;
+}
+
+#[tokio::test]
 async fn an_invocation_without_time_says_so() {
     let (world, digest, _) = world_with_layer(Config::default()).await;
     let error = copy_from(&world, &digest, None, deadline_in(Duration::from_secs(1))).await.unwrap_err();
@@ -318,7 +351,7 @@ async fn errors_say_which_side_and_which_call() {
         ),
         (
             Fault::new("GetDownloadUrlForLayer", 400, "LayersNotFoundException").in_region(SOURCE),
-            ErrorName::ImageNotFound,
+            ErrorName::RegistryUnavailable,
             "GetDownloadUrlForLayer on prod/app in eu-central-1",
         ),
         (

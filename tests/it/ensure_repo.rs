@@ -83,7 +83,7 @@ async fn a_source_repository_that_is_gone_is_named() {
     let world = World::start().await;
     world.client(SOURCE).await.delete_repository().repository_name(REPOSITORY).send().await.unwrap();
     let error = ensure(&world).await.unwrap_err();
-    assert_eq!(error.name(), ErrorName::RepositoryNotFound);
+    assert_eq!(error.name(), ErrorName::ImageNotFound);
     assert_eq!(error.to_string(), "the source repository prod/app in eu-central-1 does not exist");
 }
 

@@ -1,6 +1,18 @@
 //! PutManifest against the local ECR.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
 use aws_sdk_ecr::types::ImageTagMutability;
+use axum::{
+    Router,
+    body::Bytes,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    routing::post,
+};
 use ecr_local::{Config, Fault, RepeatedImmutableTagAnswer};
 use put_manifest::{Error, handle};
 use serde_json::Value;
@@ -8,10 +20,11 @@ use shared::{
     contract::{Put, Status},
     error::{ErrorName, Named as _, diagnostic},
     names::Digest,
+    registry::Registries,
     serve::decode,
 };
 
-use crate::world::{REPOSITORY, SOURCE, TARGET, World, layer, manifest, target_input};
+use crate::world::{REPOSITORY, SOURCE, TARGET, World, layer, manifest, sdk_config, target_input};
 
 async fn put(world: &World, digest: &Digest, tag: Option<&str>) -> Result<Put, Error> {
     handle(&world.registries().await, decode(target_input(digest, tag)).unwrap()).await
@@ -150,9 +163,54 @@ async fn an_immutable_tag_of_the_same_image_is_a_success_whichever_error_says_so
         let (world, _, second) = world_with_two_images(Config { repeated_immutable_tag, ..Config::default() }).await;
         world.put(TARGET, &manifest(&[b"config", b"second"]), Some("v1")).await;
         make_immutable(&world).await;
+        world.ecr.reset_stats();
         // The first look at the target's tag fails to see it, as when another run puts it a moment later.
         world.ecr.fault(Fault::new("BatchGetImage", 200, "").in_region(TARGET).skip(1));
         let put = put(&world, &second, Some("v1")).await;
         assert_eq!(put.unwrap().status, Status::Unchanged, "{repeated_immutable_tag:?}");
+        assert_eq!(world.calls(TARGET, "PutImage"), 1, "the registry was asked, and refused");
+    }
+}
+
+/// Passes calls on to the local ECR. When the first tag was put, and before the function has its answer, the source's
+/// `v1` moves to the second image.
+struct Overtaking {
+    world: World,
+    client: reqwest::Client,
+    has_moved: AtomicBool,
+}
+
+async fn pass(State(overtaking): State<Arc<Overtaking>>, headers: HeaderMap, body: Bytes) -> (StatusCode, Bytes) {
+    let puts_tag = headers["x-amz-target"].to_str().unwrap().ends_with(".PutImage")
+        && body.windows(8).any(|bytes| bytes == b"imageTag");
+    let answer =
+        overtaking.client.post(overtaking.world.ecr.endpoint()).headers(headers).body(body).send().await.unwrap();
+    if puts_tag && !overtaking.has_moved.swap(true, Ordering::SeqCst) {
+        overtaking.world.put(SOURCE, &manifest(&[b"config", b"second"]), Some("v1")).await;
+    }
+    (answer.status(), answer.bytes().await.unwrap())
+}
+
+#[tokio::test]
+async fn a_run_that_is_overtaken_while_it_puts_the_tag_hands_it_back() {
+    for newer_is_there in [true, false] {
+        let (world, first, second) = world_with_two_images(Config::default()).await;
+        world.put(SOURCE, &manifest(&[b"config", b"first"]), Some("v1")).await;
+        if newer_is_there {
+            world.put(TARGET, &manifest(&[b"config", b"second"]), None).await;
+        }
+        let overtaking =
+            Arc::new(Overtaking { world, client: reqwest::Client::new(), has_moved: AtomicBool::new(false) });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let router = Router::new().route("/", post(pass)).with_state(overtaking.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+
+        let registries = Registries::new(sdk_config(&endpoint, SOURCE).await).unwrap();
+        let put = handle(&registries, decode(target_input(&first, Some("v1"))).unwrap()).await.unwrap();
+        assert_eq!(put.status, Status::Superseded);
+        // Where the newer image is not whole yet, its own run puts the tag when it is.
+        let holder = if newer_is_there { second } else { first };
+        assert_eq!(overtaking.world.tagged(TARGET, "v1").await, Some(holder));
     }
 }

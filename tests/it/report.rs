@@ -2,7 +2,12 @@
 
 use std::sync::{Arc, Mutex};
 
-use axum::{Json, Router, extract::State, http::HeaderMap, routing::post};
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    routing::post,
+};
 use report::{Dependencies, Output, handle};
 use serde_json::{Value, json};
 use shared::{
@@ -21,6 +26,7 @@ const EXECUTION: &str = "arn:aws:states:eu-central-1:123456789012:execution:ecr-
 struct Services {
     redrives: u32,
     refuse_events: bool,
+    refuse_questions: bool,
     events: Arc<Mutex<Vec<Value>>>,
 }
 
@@ -38,22 +44,27 @@ impl Services {
     }
 }
 
-async fn answer(State(services): State<Services>, headers: HeaderMap, body: String) -> Json<Value> {
+async fn answer(State(services): State<Services>, headers: HeaderMap, body: String) -> (StatusCode, Json<Value>) {
     let body: Value = serde_json::from_str(&body).unwrap();
     match headers["x-amz-target"].to_str().unwrap() {
+        "AWSStepFunctions.DescribeExecution" if services.refuse_questions => {
+            (StatusCode::BAD_REQUEST, Json(json!({"__type": "AccessDeniedException", "message": "not for you"})))
+        }
         "AWSStepFunctions.DescribeExecution" => {
             assert_eq!(body["executionArn"], EXECUTION);
-            Json(json!({
+            let described = json!({
                 "executionArn": EXECUTION, "stateMachineArn": "machine", "status": "RUNNING", "startDate": 1.0,
                 "redriveCount": services.redrives,
-            }))
+            });
+            (StatusCode::OK, Json(described))
         }
-        "AWSEvents.PutEvents" if services.refuse_events => Json(json!({
-            "FailedEntryCount": 1, "Entries": [{"ErrorCode": "ThrottlingException", "ErrorMessage": "slow down"}],
-        })),
+        "AWSEvents.PutEvents" if services.refuse_events => {
+            let entry = json!({"ErrorCode": "ThrottlingException", "ErrorMessage": "slow down"});
+            (StatusCode::OK, Json(json!({"FailedEntryCount": 1, "Entries": [entry]})))
+        }
         "AWSEvents.PutEvents" => {
             services.events.lock().unwrap().extend(body["Entries"].as_array().unwrap().iter().cloned());
-            Json(json!({"FailedEntryCount": 0, "Entries": [{"EventId": "1"}]}))
+            (StatusCode::OK, Json(json!({"FailedEntryCount": 0, "Entries": [{"EventId": "1"}]})))
         }
         other => panic!("unexpected call {other}"),
     }
@@ -87,13 +98,14 @@ fn failed(region: &str, step: &str, error: &str, message: &str) -> Value {
     })
 }
 
+/// The input of the round `round`, of an execution that was redriven before each but the first.
 fn input(round: u32, settled: &Value, outcomes: &[Value]) -> Value {
     let mut image = image_input(&Digest::of(b"image"), Some("v1"));
     image["pushedAt"] = json!("2026-11-16T01:54:34Z");
     json!({
         "execution": {"arn": EXECUTION, "name": "run-1", "startedAt": "2026-11-16T01:54:35Z"},
         "round": {
-            "image": image, "rule": "all", "round": round, "settled": settled, "outcomes": outcomes,
+            "image": image, "rule": "all", "round": round, "redrives": round - 1, "settled": settled, "outcomes": outcomes,
             "finishedAt": "2026-11-16T01:54:41Z",
         },
     })
@@ -159,7 +171,7 @@ async fn an_incomplete_round_is_reported_and_fails_with_a_line_for_each_target()
     assert_eq!(
         diagnostic(&error).error_message,
         format!(
-            "prod/app:v1 ({}) is missing from 2 of 3 targets. Mend the cause and redrive this execution: \
+            "prod/app:v1 ({}) is not complete at 2 of 3 targets. Mend the cause and redrive this execution: \
              it goes on with those alone.\n\
              us-west-2 prod/app: CopyLayers failed with AccessDenied: UploadLayerPart on prod/app in us-west-2 failed: no\n\
              ap-southeast-2 prod/app: PutManifest failed with TagConflict: the tag v1 is immutable there",
@@ -181,7 +193,9 @@ async fn an_image_that_the_source_lost_midway_leaves_nothing_to_redrive() {
     let outcome = failed("eu-west-1", "CopyLayers", "ImageNotFound", "gone");
     let output = report(&services, input(1, &json!([]), &[outcome])).await.unwrap();
     assert_eq!(output.report.unwrap().targets[0].status, Status::Skipped);
-    assert_eq!(services.events()[0]["DetailType"], "Image Replication Complete");
+    let events = services.events();
+    assert_eq!(events[0]["DetailType"], "Image Replication Incomplete", "nobody may deploy it");
+    assert_eq!(document(&events[0])["complete"], false);
 }
 
 #[tokio::test]
@@ -241,4 +255,38 @@ async fn a_report_that_is_not_taken_is_retried_by_name() {
         diagnostic(&error).error_message,
         "the report of round 1 could not be delivered: EventBridge refused the event: ThrottlingException: slow down"
     );
+}
+
+#[tokio::test]
+async fn a_redrive_before_the_round_is_no_redrive_of_it() {
+    // ResolveImage had failed, and the execution was redriven: the first round is reported like any other.
+    let services = Services { redrives: 1, ..Services::default() };
+    let mut input = input(1, &json!([]), &[failed("us-west-2", "CopyLayers", "AccessDenied", "no")]);
+    input["round"]["redrives"] = json!(1);
+    let error = report(&services, input).await.unwrap_err();
+    assert_eq!(error.name(), ErrorName::ReplicationIncomplete);
+    assert_eq!(services.events().len(), 1);
+}
+
+#[tokio::test]
+async fn an_execution_that_cannot_be_asked_about_is_retried_by_name() {
+    let services = Services { refuse_questions: true, ..Services::default() };
+    let outcome = failed("us-west-2", "CopyLayers", "AccessDenied", "no");
+    let error = report(&services, input(1, &json!([]), &[outcome])).await.unwrap_err();
+    assert_eq!(error.name(), ErrorName::ReportUndelivered);
+    let message = diagnostic(&error).error_message;
+    assert!(message.contains("how often the execution was redriven") && message.contains("not for you"), "{message}");
+}
+
+#[tokio::test]
+async fn the_cause_has_room_for_what_iam_says_to_every_target() {
+    let denial = "UploadLayerPart on prod/app in us-west-2 failed: AccessDeniedException: User: arn:aws:sts::123456789012:\
+        assumed-role/ecr-replicator-eu-central-1-copy-layers/ecr-replicator-copy-layers is not authorized to perform: \
+        ecr:UploadLayerPart on resource: arn:aws:ecr:us-west-2:123456789012:repository/prod/app because no \
+        identity-based policy allows the ecr:UploadLayerPart action";
+    let outcomes: Vec<Value> =
+        (1..=25).map(|n| failed(&format!("us-west-{n}"), "CopyLayers", "AccessDenied", denial)).collect();
+    let error = report(&Services::default(), input(1, &json!([]), &outcomes)).await.unwrap_err();
+    let message = diagnostic(&error).error_message;
+    assert_eq!(message.matches(denial).count(), 25);
 }

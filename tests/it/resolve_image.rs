@@ -1,5 +1,6 @@
 //! ResolveImage against the local ECR.
 
+use ecr_local::Fault;
 use resolve_image::{Input, Output, Reason, handle};
 use serde_json::{Value, json};
 use shared::{
@@ -60,7 +61,7 @@ async fn a_push_is_pinned_and_counted() {
                 "mediaType": OCI_INDEX, "manifests": 3, "blobs": 5, "bytes": 120_030,
                 "pushedAt": "2026-11-16T01:54:34Z",
             },
-            "rule": "all", "round": 1, "targets": [{"region": TARGET, "repository": REPOSITORY}], "settled": [],
+            "rule": "all", "round": 1, "redrives": 0, "targets": [{"region": TARGET, "repository": REPOSITORY}], "settled": [],
         })
     );
 }
@@ -124,6 +125,7 @@ async fn what_a_person_names_and_is_not_there_is_an_error() {
         (json!({"repository": REPOSITORY, "tag": "v9"}), ErrorName::ImageNotFound),
         (json!({"repository": REPOSITORY, "digest": Digest::of(b"x").as_str()}), ErrorName::ImageNotFound),
         (json!({"repository": "no/such", "tag": "v1"}), ErrorName::RepositoryNotFound),
+        (json!({"repository": "no/such", "digest": Digest::of(b"x").as_str()}), ErrorName::ImageNotFound),
     ] {
         let (error, message) = refusal(&world, &json!({"image": image, "targets": [{"region": TARGET}]})).await;
         assert_eq!(error, name.as_str(), "{message}");
@@ -183,4 +185,29 @@ async fn bad_input_is_refused_by_field() {
         assert!(message.starts_with(field), "{message} does not begin with {field}");
     }
     assert_eq!(world.calls(SOURCE, "BatchGetImage"), 0, "bad input costs no call");
+}
+
+#[tokio::test]
+async fn a_tag_and_a_digest_that_disagree_are_refused() {
+    let world = World::start().await;
+    let first = world.push_image(Some("v1"), &[b"config", b"first"]).await;
+    let second = world.push_image(Some("v1"), &[b"config", b"second"]).await;
+    let asked = |digest: &Digest| {
+        let image = json!({"repository": REPOSITORY, "tag": "v1", "digest": digest.as_str()});
+        json!({"image": image, "targets": [{"region": TARGET}]})
+    };
+    let (error, message) = refusal(&world, &asked(&first)).await;
+    assert_eq!(error, "InvalidInput");
+    assert_eq!(message, format!("image.tag: points at {second}, and not at {first}"));
+    assert_eq!(resolve(&world, &asked(&second)).await.round.unwrap().image.digest, second);
+}
+
+#[tokio::test]
+async fn an_index_whose_platform_cannot_be_read_is_not_taken_for_gone() {
+    let world = World::start().await;
+    let (digest, _) = world.push_index(Some("v1")).await;
+    // An answer without images, to the question for the index's manifests.
+    world.ecr.fault(Fault::new("BatchGetImage", 200, "").skip(1));
+    let (error, message) = refusal(&world, &event(&digest, Some("v1"))).await;
+    assert_eq!(error, "RegistryUnavailable", "{message}");
 }

@@ -13,7 +13,7 @@ use tracing::info;
 /// Why the target repository is not there.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The source repository was deleted meanwhile.
+    /// The source repository was deleted meanwhile, and the image with it.
     #[error("the source repository {repository} in {region} does not exist")]
     SourceNotFound {
         /// The repository.
@@ -29,7 +29,7 @@ pub enum Error {
 impl Named for Error {
     fn name(&self) -> ErrorName {
         match self {
-            Self::SourceNotFound { .. } => ErrorName::RepositoryNotFound,
+            Self::SourceNotFound { .. } => ErrorName::ImageNotFound,
             Self::Registry(error) => error.name(),
         }
     }
@@ -38,7 +38,7 @@ impl Named for Error {
 /// Makes the target repository unless it exists.
 ///
 /// # Errors
-/// `RepositoryNotFound` when the source repository is gone, `AccessDenied`, `InvalidInput`, `QuotaExceeded`,
+/// `ImageNotFound` when the source repository is gone, `AccessDenied`, `InvalidInput`, `QuotaExceeded`,
 /// `RegistryThrottled`, `RegistryUnavailable`.
 pub async fn handle(registries: &Registries, input: TargetInput) -> Result<Ensured, Error> {
     let started = Instant::now();

@@ -6,7 +6,7 @@
 
 use std::io::Write as _;
 
-use aws_sdk_eventbridge::{error::DisplayErrorContext, types::PutEventsRequestEntry};
+use aws_sdk_eventbridge::types::PutEventsRequestEntry;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use shared::{
@@ -22,7 +22,7 @@ const SCHEMA_VERSION: u32 = 1;
 pub const EVENT_SOURCE: &str = "ecr-replicator";
 
 /// The most of one target's error that the execution's cause repeats, in bytes.
-const LINE_LIMIT: usize = 300;
+const LINE_LIMIT: usize = 1000;
 
 /// What the function works with.
 #[derive(Debug)]
@@ -59,6 +59,8 @@ pub struct FinishedRound {
     pub rule: Option<String>,
     /// The round's number.
     pub round: u32,
+    /// How often the execution had been redriven when the round was over.
+    pub redrives: u32,
     /// What earlier rounds finished.
     pub settled: Vec<TargetReport>,
     /// How this round's iterations ended.
@@ -118,7 +120,7 @@ impl Named for Error {
 /// `ReplicationIncomplete` when a target does not have the image, `ReportUndelivered` when EventBridge or Step
 /// Functions do not answer.
 pub async fn handle(dependencies: &Dependencies, Input { execution, round }: Input) -> Result<Output, Error> {
-    let number = round.round;
+    let (number, redrives) = (round.round, round.redrives);
     let report = report(execution, round);
     let undelivered = |action| {
         move |source: Box<dyn std::error::Error + Send + Sync>| Error::ReportUndelivered {
@@ -127,27 +129,28 @@ pub async fn handle(dependencies: &Dependencies, Input { execution, round }: Inp
             source,
         }
     };
-    if !report.complete {
-        let redrives = redrive_count(&dependencies.step_functions, &report.execution.arn)
+    let failed = report.targets.iter().any(|target| target.status.is_failure());
+    if failed {
+        let redrives_now = redrive_count(&dependencies.step_functions, &report.execution.arn)
             .await
             .map_err(undelivered("decided on: Step Functions did not say how often the execution was redriven"))?;
-        if redrives >= number {
-            return Ok(next_round(report, redrives + 1));
+        if redrives_now > redrives {
+            return Ok(next_round(report, redrives_now));
         }
     }
     publish(&dependencies.events, &report).await.map_err(undelivered("delivered"))?;
-    if !report.complete {
+    if failed {
         return Err(Error::ReplicationIncomplete { summary: summary(&report) });
     }
     Ok(Output { replicate: false, round: None, report: Some(report) })
 }
 
 fn report(execution: Execution, round: FinishedRound) -> Report {
-    let FinishedRound { image, rule, round, settled: mut targets, outcomes, finished_at } = round;
+    let FinishedRound { image, rule, round, redrives: _, settled: mut targets, outcomes, finished_at } = round;
     targets.extend(outcomes.into_iter().map(|outcome| target_report(outcome, round, &image)));
     Report {
         version: SCHEMA_VERSION,
-        complete: !targets.iter().any(|target| target.status.is_incomplete()),
+        complete: targets.iter().all(|target| target.status.is_complete()),
         duration_ms: milliseconds_between(execution.started_at, finished_at),
         execution,
         rule,
@@ -213,13 +216,12 @@ fn milliseconds_between(from: Timestamp, to: Timestamp) -> i64 {
     to.as_millisecond() - from.as_millisecond()
 }
 
-/// The failed targets of `report` as the round `number`.
-fn next_round(report: Report, number: u32) -> Output {
-    let (failed, settled): (Vec<_>, Vec<_>) =
-        report.targets.into_iter().partition(|target| target.status.is_incomplete());
+/// The failed targets of `report` as the next round.
+fn next_round(report: Report, redrives: u32) -> Output {
+    let (failed, settled): (Vec<_>, Vec<_>) = report.targets.into_iter().partition(|target| target.status.is_failure());
     let targets =
         failed.into_iter().map(|target| Target { region: target.region, repository: target.repository }).collect();
-    let round = Round { image: report.image, rule: report.rule, round: number, targets, settled };
+    let round = Round { image: report.image, rule: report.rule, round: report.round + 1, redrives, targets, settled };
     Output { replicate: true, round: Some(round), report: None }
 }
 
@@ -227,12 +229,7 @@ async fn redrive_count(
     step_functions: &aws_sdk_sfn::Client,
     execution: &str,
 ) -> Result<u32, Box<dyn std::error::Error + Send + Sync>> {
-    let described = step_functions
-        .describe_execution()
-        .execution_arn(execution)
-        .send()
-        .await
-        .map_err(|error| DisplayErrorContext(error).to_string())?;
+    let described = step_functions.describe_execution().execution_arn(execution).send().await?;
     Ok(described.redrive_count.unwrap_or_default().try_into()?)
 }
 
@@ -249,8 +246,7 @@ async fn publish(
         .resources(&report.execution.arn)
         .detail(document)
         .build();
-    let answer =
-        events.put_events().entries(entry).send().await.map_err(|error| DisplayErrorContext(error).to_string())?;
+    let answer = events.put_events().entries(entry).send().await?;
     // PutEvents answers 200 for entries that it did not take.
     match answer.entries().iter().find(|entry| entry.error_code().is_some()) {
         Some(refused) => Err(format!(
@@ -267,15 +263,15 @@ async fn publish(
 fn summary(report: &Report) -> String {
     let image = &report.image;
     let tag = image.tag.as_ref().map(|tag| format!(":{tag}")).unwrap_or_default();
-    let incomplete: Vec<&TargetReport> = report.targets.iter().filter(|target| target.status.is_incomplete()).collect();
+    let failures: Vec<&TargetReport> = report.targets.iter().filter(|target| target.status.is_failure()).collect();
     let mut text = format!(
-        "{}{tag} ({}) is missing from {} of {} targets. Mend the cause and redrive this execution: it goes on with those alone.",
+        "{}{tag} ({}) is not complete at {} of {} targets. Mend the cause and redrive this execution: it goes on with those alone.",
         image.repository,
         image.digest,
-        incomplete.len(),
+        failures.len(),
         report.targets.len()
     );
-    for target in incomplete {
+    for target in failures {
         let line = format!(
             "\n{} {}: {} failed with {}: {}",
             target.region,

@@ -216,7 +216,7 @@ pub async fn handle(registries: &Registries, Input { execution, input }: Input) 
         pushed_at: wanted.pushed_at,
     };
     info!(execution, ?image, targets = targets.len(), "image resolved");
-    let round = Round { image, rule, round: 1, targets, settled: Vec::new() };
+    let round = Round { image, rule, round: 1, redrives: 0, targets, settled: Vec::new() };
     Ok(Output { replicate: true, round: Some(round), nothing_to_do: None })
 }
 
@@ -278,16 +278,27 @@ fn resolve_targets(
 
 /// The digest to replicate: the event's, the person's, or the one that the tag points at now.
 async fn pin(source: &Repository, wanted: &Wanted) -> Result<Digest, Error> {
-    let tagged = match (&wanted.digest, &wanted.tag) {
-        (Some(digest), _) => return Ok(digest.clone()),
-        (None, Some(tag)) => source.tagged(tag).await?,
-        (None, None) => None,
+    let tag = match (&wanted.digest, &wanted.tag) {
+        (Some(digest), None) => return Ok(digest.clone()),
+        // An event tells what its tag pointed at; whether it still does is PutManifest's to ask.
+        (Some(digest), Some(_)) if wanted.pushed_at.is_some() => return Ok(digest.clone()),
+        (_, tag) => tag.as_ref(),
     };
-    tagged.ok_or_else(|| Error::ImageNotFound {
-        image: wanted.tag.as_ref().map(ToString::to_string).unwrap_or_default(),
-        repository: source.name().clone(),
-        region: source.region().clone(),
-    })
+    let tagged = match tag {
+        Some(tag) => source.tagged(tag).await?,
+        None => None,
+    };
+    match (tagged, &wanted.digest) {
+        (Some(tagged), Some(digest)) if tagged != *digest => {
+            Err(invalid("image.tag", format!("points at {tagged}, and not at {digest}")))
+        }
+        (Some(tagged), _) => Ok(tagged),
+        (None, _) => Err(Error::ImageNotFound {
+            image: tag.map(ToString::to_string).unwrap_or_default(),
+            repository: source.name().clone(),
+            region: source.region().clone(),
+        }),
+    }
 }
 
 fn is_gone(error: &Error) -> bool {

@@ -54,6 +54,8 @@ pub struct Round {
     pub rule: Option<String>,
     /// The round's number: 1, and one more for each redrive.
     pub round: u32,
+    /// How often the execution had been redriven when the round began.
+    pub redrives: u32,
     /// The targets of this round.
     pub targets: Vec<Target>,
     /// What earlier rounds finished.
@@ -149,9 +151,18 @@ pub enum Status {
 }
 
 impl Status {
-    /// Whether a redrive should try the target again.
+    /// Whether the target has the image, whole.
     #[must_use]
-    pub const fn is_incomplete(self) -> bool {
+    pub const fn is_complete(self) -> bool {
+        match self {
+            Self::Replicated | Self::Unchanged | Self::Superseded => true,
+            Self::Skipped | Self::Conflict | Self::Failed => false,
+        }
+    }
+
+    /// Whether a redrive should try the target again. Nothing can be tried with an image that the source lost.
+    #[must_use]
+    pub const fn is_failure(self) -> bool {
         match self {
             Self::Replicated | Self::Unchanged | Self::Superseded | Self::Skipped => false,
             Self::Conflict | Self::Failed => true,
@@ -271,7 +282,7 @@ pub struct Report {
     pub round: u32,
     /// The image.
     pub image: Image,
-    /// Whether no target is left to do.
+    /// Whether every target has the image.
     pub complete: bool,
     /// Every target, those of earlier rounds too.
     pub targets: Vec<TargetReport>,

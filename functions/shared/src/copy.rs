@@ -10,11 +10,14 @@ use std::{
 };
 
 use futures::{StreamExt as _, stream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 
 use crate::{
     contract::{Copied, Cursor, Upload, milliseconds},
-    error::{ErrorName, Named},
+    error::{Class, ErrorName, Named},
     layer::{Hash, Layer},
     manifest::Blob,
     names::Digest,
@@ -114,7 +117,7 @@ impl Named for CopyError {
 enum LayerCopy {
     /// It is at the target.
     Done { size: u64 },
-    /// The deadline came near; `advanced` tells whether a part was sent.
+    /// The deadline came near; `advanced` tells whether a part was sent, or read again for the hash.
     Paused { upload: Upload, advanced: bool },
     /// There was no time to begin.
     NotStarted,
@@ -165,22 +168,34 @@ impl Copy<'_> {
             .await;
 
         let mut cursor = Cursor { uploads: Vec::new(), ..cursor };
-        let (mut done, mut progress) = (true, false);
+        let (mut done, mut progress, mut paused) = (true, false, false);
+        let mut failures = Vec::new();
         for copy in copies {
-            match copy? {
-                LayerCopy::Done { size } => {
+            match copy {
+                Ok(LayerCopy::Done { size }) => {
                     progress = true;
                     cursor.layers_copied += 1;
                     cursor.bytes_copied += size;
                 }
-                LayerCopy::Paused { upload, advanced } => {
+                Ok(LayerCopy::Paused { upload, advanced }) => {
                     done = false;
                     progress |= advanced;
+                    paused |= advanced;
                     cursor.uploads.push(upload);
                 }
-                LayerCopy::NotStarted => done = false,
+                Ok(LayerCopy::NotStarted) => done = false,
+                Err(error) => failures.push(error),
             }
         }
+        // An error has no room for a cursor. Where one layer's may pass and others stopped midway, those go on: the
+        // next invocation meets the error again if it stays.
+        let passing = paused && failures.iter().all(|failure| failure.name().class() != Class::Fatal);
+        if !failures.is_empty() && !passing {
+            // A fatal one says more than one that may pass.
+            let told = failures.iter().position(|failure| failure.name().class() == Class::Fatal).unwrap_or(0);
+            return Err(failures.swap_remove(told));
+        }
+        done &= failures.is_empty();
         if !done && !progress {
             return Err(CopyError::NoProgress { seconds: time.as_secs() });
         }
@@ -200,16 +215,18 @@ impl Copy<'_> {
         let failed = |source| CopyError::Layer { digest: blob.digest.clone(), source };
         let mut upload = match earlier {
             Some(upload) => Sending::resume(upload),
-            None if self.is_deadline_near() => return Ok(LayerCopy::NotStarted),
+            None if self.time_for_a_part().is_none() => return Ok(LayerCopy::NotStarted),
             None => Sending::begin(self.target).await.map_err(failed)?,
         };
         let _memory = self.budget.take(upload.open.part_size.min(blob.size)).await;
         let mut layer = Layer::new(self.source, self.client, blob);
         let (mut advanced, mut restarts) = (false, 0);
         loop {
-            if self.is_deadline_near() {
-                return Ok(LayerCopy::Paused { upload: upload.save(&blob.digest), advanced });
-            }
+            let paused =
+                |upload: Sending, advanced| Ok(LayerCopy::Paused { upload: upload.save(&blob.digest), advanced });
+            let Some(time) = self.time_for_a_part() else {
+                return paused(upload, advanced);
+            };
             let lost = if upload.received == blob.size && upload.hash.position() == blob.size {
                 let found = upload.hash.clone().finish();
                 if found != blob.digest {
@@ -217,19 +234,13 @@ impl Copy<'_> {
                 }
                 match self.target.complete_upload(&upload.open.id, &blob.digest).await.map_err(failed)? {
                     Completed::Stored => return Ok(LayerCopy::Done { size: blob.size }),
-                    Completed::UploadLost => {
-                        // An upload that was completed is unknown too: the answer to that call may have been lost.
-                        let missing = self.target.missing_blobs(std::slice::from_ref(&blob.digest)).await;
-                        if missing.map_err(failed)?.is_empty() {
-                            return Ok(LayerCopy::Done { size: blob.size });
-                        }
-                        true
-                    }
+                    Completed::UploadLost => true,
                 }
             } else if upload.hash.position() == upload.received {
-                let started = Instant::now();
-                let sent = upload.send_part(self.target, &mut layer, blob.size).await.map_err(failed)?;
-                self.pace.observe(started.elapsed());
+                let Some(sent) = self.within(time, upload.send_part(self.target, &mut layer, blob.size)).await else {
+                    return paused(upload, advanced);
+                };
+                let sent = sent.map_err(failed)?;
                 advanced |= matches!(sent, Part::Received);
                 match sent {
                     Part::Received => false,
@@ -241,10 +252,19 @@ impl Copy<'_> {
                     Part::OutOfOrder { .. } | Part::UploadLost => true,
                 }
             } else {
-                upload.hash_ahead(&mut layer).await.map_err(failed)?;
+                let Some(hashed) = self.within(time, upload.hash_ahead(&mut layer)).await else {
+                    return paused(upload, advanced);
+                };
+                hashed.map_err(failed)?;
+                advanced = true;
                 false
             };
             if lost {
+                // An upload that was completed is unknown too: by this run, whose answer was lost, or by one beside it.
+                let missing = self.target.missing_blobs(std::slice::from_ref(&blob.digest)).await;
+                if missing.map_err(failed)?.is_empty() {
+                    return Ok(LayerCopy::Done { size: blob.size });
+                }
                 if restarts == RESTARTS {
                     return Err(CopyError::UploadLost { digest: blob.digest.clone(), times: restarts + 1 });
                 }
@@ -254,9 +274,19 @@ impl Copy<'_> {
         }
     }
 
-    /// Whether too little time is left for another part.
-    fn is_deadline_near(&self) -> bool {
-        self.deadline.remaining() < self.pace.of_a_part() * 2 + RESERVE
+    /// What `part` gives, if it comes to that in `time`. Nothing is lost with a part that is given up: if the registry has
+    /// it, it says so when the upload goes on.
+    async fn within<T>(&self, time: Duration, part: impl Future<Output = T>) -> Option<T> {
+        let started = Instant::now();
+        let done = timeout(time, part).await.ok();
+        self.pace.observe(started.elapsed());
+        done
+    }
+
+    /// The time left for a part; `None` when the deadline is too near for one.
+    fn time_for_a_part(&self) -> Option<Duration> {
+        let time = self.deadline.remaining().checked_sub(RESERVE)?;
+        (time >= self.pace.of_a_part() * 2).then_some(time)
     }
 }
 

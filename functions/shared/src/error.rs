@@ -92,9 +92,9 @@ pub trait Named: Error {
     fn name(&self) -> ErrorName;
 }
 
-/// The most that one error's text may take, in bytes. A round of 25 failed targets fits, and the state machine's
-/// 256 KiB of state are never in danger.
-const MESSAGE_LIMIT: usize = 8 * 1024;
+/// The most that one error's text may take, in bytes: a line for each of 25 failed targets. Step Functions keeps 32 KiB
+/// of a cause.
+const MESSAGE_LIMIT: usize = 28 * 1024;
 
 /// What the Lambda runtime answers for `error`: its name, and its whole source chain without secrets.
 pub fn diagnostic(error: &impl Named) -> Diagnostic {
@@ -105,7 +105,12 @@ pub fn diagnostic(error: &impl Named) -> Diagnostic {
         message.push_str(&cause.to_string());
         source = cause.source();
     }
-    Diagnostic { error_type: error.name().to_string(), error_message: shorten(&redact(&message), MESSAGE_LIMIT) }
+    named(error.name(), &message)
+}
+
+/// The answer with the name `name` and the text `message`, without secrets.
+pub(crate) fn named(name: ErrorName, message: &str) -> Diagnostic {
+    Diagnostic { error_type: name.to_string(), error_message: shorten(&redact(message), MESSAGE_LIMIT) }
 }
 
 /// `text`, at most `limit` bytes of it.
@@ -122,14 +127,14 @@ pub fn shorten(text: &str, limit: usize) -> String {
 fn redact(text: &str) -> String {
     let mut redacted = String::with_capacity(text.len());
     for word in text.split_inclusive(char::is_whitespace) {
-        match (word.find("://"), word.find('?')) {
-            (Some(scheme), Some(query)) if scheme < query => {
-                redacted.push_str(&word[..query]);
-                redacted.push_str("?(redacted)");
-                redacted.extend(word.chars().last().filter(|last| last.is_whitespace()));
-            }
-            _ => redacted.push_str(word),
-        }
+        let query = word.find("://").and_then(|scheme| Some(scheme + word[scheme..].find('?')?));
+        let Some(query) = query else {
+            redacted.push_str(word);
+            continue;
+        };
+        redacted.push_str(&word[..query]);
+        redacted.push_str("?(redacted)");
+        redacted.extend(word.chars().last().filter(|last| last.is_whitespace()));
     }
     redacted
 }
@@ -150,10 +155,13 @@ mod tests {
 
     #[test]
     fn a_diagnostic_has_the_name_and_the_whole_chain_without_secrets() {
-        let inner = std::io::Error::other("GET https://bucket.s3.example/layer?X-Amz-Signature=secret failed");
+        let inner = std::io::Error::other("what?https://bucket.s3.example/layer?X-Amz-Signature=secret failed");
         let diagnostic = diagnostic(&Outer(inner));
         assert_eq!(diagnostic.error_type, "RegistryUnavailable");
-        assert_eq!(diagnostic.error_message, "layer unreadable: GET https://bucket.s3.example/layer?(redacted) failed");
+        assert_eq!(
+            diagnostic.error_message,
+            "layer unreadable: what?https://bucket.s3.example/layer?(redacted) failed"
+        );
     }
 
     #[test]

@@ -76,6 +76,8 @@ impl Named for ManifestError {
     fn name(&self) -> ErrorName {
         match self {
             Self::Malformed { .. } | Self::Unsupported { .. } | Self::TooLarge { .. } => ErrorName::InvalidInput,
+            // Manifests are walked in the source alone: without its repository there is no image.
+            Self::Registry(error) if error.name() == ErrorName::RepositoryNotFound => ErrorName::ImageNotFound,
             Self::Registry(error) => error.name(),
         }
     }
@@ -191,7 +193,7 @@ impl Tree {
 /// Reads the tree of the image `digest`, each manifest once, a level of it at a time.
 ///
 /// # Errors
-/// `ImageNotFound` when the source lacks one of its manifests, `InvalidInput` when one cannot be read,
+/// `ImageNotFound` when the source does not have the image, `RegistryUnavailable` when it lacks one of its manifests, `InvalidInput` when one cannot be read,
 /// and those of [`Repository::manifests`].
 pub async fn walk(source: &Repository, digest: &Digest) -> Result<Tree, ManifestError> {
     let mut found: HashMap<Digest, (Manifest, References)> = HashMap::new();
@@ -211,7 +213,9 @@ pub async fn walk(source: &Repository, digest: &Digest) -> Result<Tree, Manifest
         for id in ids {
             let ImageId::Digest(digest) = id else { continue };
             let Some((_, references)) = found.get(&digest) else {
-                return Err(source.image_not_found(&digest).into());
+                let is_image = found.is_empty();
+                let error = if is_image { source.image_not_found(&digest) } else { source.child_not_found(&digest) };
+                return Err(error.into());
             };
             level.extend(references.children.iter().filter(|child| !found.contains_key(child)).cloned());
         }

@@ -344,6 +344,13 @@ impl Repository {
         self.refused("BatchGetImage", ErrorName::ImageNotFound, "ImageNotFound", &message)
     }
 
+    /// The error of a manifest that is not here, of an index that is.
+    #[must_use]
+    pub fn child_not_found(&self, digest: &Digest) -> RegistryError {
+        let message = format!("the index is in the repository, and its manifest {digest} is not");
+        self.refused("BatchGetImage", ErrorName::RegistryUnavailable, "ImageNotFound", &message)
+    }
+
     /// Those of `digests` that it does not have.
     ///
     /// # Errors
@@ -388,8 +395,8 @@ impl Repository {
     /// A URL that the blob can be read from for a while. It is a credential: never logged.
     ///
     /// # Errors
-    /// `ImageNotFound` when no image of the repository has the blob, `RepositoryNotFound`, `AccessDenied`,
-    /// `RegistryThrottled`, `RegistryUnavailable`.
+    /// `RegistryUnavailable` when no image of the repository has the blob, too: whether the image is gone is told by its
+    /// manifest, when the step is tried again. `RepositoryNotFound`, `AccessDenied`, `RegistryThrottled`.
     pub async fn download_url(&self, digest: &Digest) -> Result<String, RegistryError> {
         let answer = self
             .client
@@ -569,9 +576,14 @@ fn name_of(operation: &str, code: &str, status: u16) -> ErrorName {
         "LayersNotFoundException" | "ReferencedImagesNotFoundException" if operation == "PutImage" => {
             ErrorName::LayersMissing
         }
-        "ImageNotFoundException" | "LayersNotFoundException" | "LayerInaccessibleException" => ErrorName::ImageNotFound,
+        "LayersNotFoundException"
+        | "LayerInaccessibleException"
+        | "UnableToGetUpstreamImageException"
+        | "UnableToGetUpstreamLayerException" => ErrorName::RegistryUnavailable,
+        "ImageNotFoundException" => ErrorName::ImageNotFound,
         "RepositoryNotFoundException" => ErrorName::RepositoryNotFound,
-        "KmsException" => ErrorName::AccessDenied,
+        // The last two are what a region answers that is not enabled in the account.
+        "KmsException" | "UnrecognizedClientException" | "InvalidSignatureException" => ErrorName::AccessDenied,
         "LimitExceededException" => ErrorName::QuotaExceeded,
         "InvalidLayerException" | "ImageDigestDoesNotMatchException" => ErrorName::DigestMismatch,
         "InvalidParameterException" | "InvalidTagParameterException" | "TooManyTagsException" => {
@@ -599,16 +611,17 @@ mod tests {
     }
 
     #[test]
-    fn a_layer_that_is_not_found_is_missing_at_the_target_and_gone_at_the_source() {
+    fn a_layer_that_is_not_found_is_missing_at_the_target_and_looked_for_again_at_the_source() {
         let code = "LayersNotFoundException";
         assert_eq!(name_of("PutImage", code, 400), ErrorName::LayersMissing);
-        assert_eq!(name_of("GetDownloadUrlForLayer", code, 400), ErrorName::ImageNotFound);
+        assert_eq!(name_of("GetDownloadUrlForLayer", code, 400), ErrorName::RegistryUnavailable);
     }
 
     #[test]
     fn what_aws_refuses_is_told_from_what_it_fails_at() {
         assert_eq!(name_of("PutImage", "AccessDeniedException", 400), ErrorName::AccessDenied);
         assert_eq!(name_of("PutImage", "ExpiredTokenException", 400), ErrorName::AccessDenied);
+        assert_eq!(name_of("PutImage", "UnrecognizedClientException", 400), ErrorName::AccessDenied);
         assert_eq!(name_of("PutImage", "", 403), ErrorName::AccessDenied);
         assert_eq!(name_of("PutImage", "ServerException", 500), ErrorName::RegistryUnavailable);
         assert_eq!(name_of("PutImage", "", 503), ErrorName::RegistryUnavailable);

@@ -12,7 +12,7 @@ use lambda_runtime::{Diagnostic, LambdaEvent, service_fn, tracing};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::error::{ErrorName, Named, diagnostic};
+use crate::error::{ErrorName, Named, diagnostic, named};
 
 /// When an invocation is killed.
 #[derive(Clone)]
@@ -76,10 +76,8 @@ where
 /// # Errors
 /// `InvalidInput` with the field's path.
 pub fn decode<I: DeserializeOwned>(payload: Value) -> Result<I, Diagnostic> {
-    serde_path_to_error::deserialize(payload).map_err(|error| Diagnostic {
-        error_type: ErrorName::InvalidInput.to_string(),
-        error_message: format!("{}: {}", error.path(), error.inner()),
-    })
+    serde_path_to_error::deserialize(payload)
+        .map_err(|error| named(ErrorName::InvalidInput, &format!("{}: {}", error.path(), error.inner())))
 }
 
 /// Runs a handler to its result, its error, or its panic.
@@ -90,10 +88,7 @@ async fn answer<O, E: Named>(handler: impl Future<Output = Result<O, E>>) -> Res
         Err(panic) => {
             let text =
                 panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-            Err(Diagnostic {
-                error_type: ErrorName::Internal.to_string(),
-                error_message: format!("panic: {}", text.unwrap_or("no message")),
-            })
+            Err(named(ErrorName::Internal, &format!("panic: {}", text.unwrap_or("no message"))))
         }
     }
 }

@@ -223,7 +223,7 @@ async fn compare(stack: &LocalStack, screen: &Screen, pushed: &Pushed, report: &
         let (Ok(text) | Err(text)) = &verdict;
         screen.line(format!("  {region:<widest$}  {text}"));
         let reported = report.targets.iter().find(|target| target.region.as_str() == region);
-        if verdict.is_err() || reported.is_none_or(|target| target.status.is_incomplete()) {
+        if verdict.is_err() || reported.is_none_or(|target| !target.status.is_complete()) {
             different.push(region.as_str());
         }
     }
