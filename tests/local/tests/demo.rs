@@ -1,0 +1,87 @@
+//! `make demo`, as a person sees it: what it prints, what it writes, how it ends.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
+
+use serde_json::Value;
+
+const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/demo");
+
+fn demo(image: &str, targets: &str) -> Output {
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_demo"));
+    demo.env("IMAGE", image).env("TARGETS", targets).env_remove("KEEP").output().unwrap()
+}
+
+/// Holds a run that should have succeeded to what it printed and wrote; the report.
+fn succeeded(output: &Output, targets: &[&str]) -> Value {
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{printed}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(printed.matches("  same digest  ").count(), targets.len(), "{printed}");
+
+    let read = |name| serde_json::from_slice::<Value>(&fs::read(Path::new(DIRECTORY).join(name)).unwrap()).unwrap();
+    let history = read("history.json");
+    let events = history["events"].as_array().unwrap();
+    assert_eq!(events.last().unwrap()["type"], "ExecutionSucceeded");
+
+    let report = read("report.json");
+    assert!(printed.contains(report["image"]["digest"].as_str().unwrap()), "{printed}");
+    let mut reported = Vec::new();
+    for target in report["targets"].as_array().unwrap() {
+        assert_eq!(target["status"], "REPLICATED");
+        reported.push(target["region"].as_str().unwrap());
+    }
+    reported.sort_unstable();
+    assert_eq!(reported, targets);
+    report
+}
+
+#[test]
+fn it_ends_with_the_image_in_three_regions() {
+    let report = succeeded(&demo("", ""), &["ap-southeast-2", "eu-west-1", "us-west-2"]);
+    assert_eq!(report["image"]["mediaType"], "application/vnd.oci.image.index.v1+json");
+    assert_eq!(report["image"]["manifests"], 3, "an index of two platforms");
+}
+
+#[test]
+fn it_takes_an_image_that_another_tool_made() {
+    let home = tempfile::tempdir().unwrap();
+    let layout = home.path().join("layout");
+    let layout = layout.to_str().unwrap();
+    let image = format!("{layout}:licences");
+    let umoci = |arguments: &[&str]| Command::new("umoci").args(arguments).output();
+    if umoci(&["--version"]).is_err() {
+        // Said aloud, because a test that did not run must not look like one that passed.
+        eprintln!("SKIPPED: umoci is not installed");
+        return;
+    }
+    for arguments in [
+        &["init", "--layout", layout][..],
+        &["new", "--image", &image],
+        &["insert", "--rootless", "--image", &image, "/usr/share/common-licenses", "/licences"],
+        &["insert", "--rootless", "--image", &image, "/usr/bin/umoci", "/usr/bin/umoci"],
+    ] {
+        let output = umoci(arguments).unwrap();
+        assert!(output.status.success(), "umoci {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let report = succeeded(&demo(&image, "eu-west-3,sa-east-1"), &["eu-west-3", "sa-east-1"]);
+    assert_eq!(report["image"]["manifests"], 1);
+    assert_eq!(report["image"]["blobs"], 3, "a config, and a layer for each insertion");
+}
+
+#[test]
+fn it_says_what_is_wrong_with_its_settings() {
+    for (image, targets, problem) in [
+        ("", "mars", "TARGETS: malformed region `mars`"),
+        ("", "eu-central-1", "TARGETS: eu-central-1 is the source"),
+        ("no/such/image", "", "no/such/image"),
+    ] {
+        let output = demo(image, targets);
+        assert_eq!(output.status.code(), Some(1));
+        let printed = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(printed.contains(problem), "{printed}");
+    }
+}
