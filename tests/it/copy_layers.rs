@@ -214,6 +214,7 @@ async fn a_part_whose_answer_was_lost_counts_as_sent() {
     let copied = copy(&world, &digest).await.unwrap();
     assert_eq!(copied.cursor.layers_copied, 2);
     assert_eq!(world.calls(TARGET, "InitiateLayerUpload"), 2, "no layer starts again");
+    assert_eq!(world.calls(SOURCE, "DownloadLayer"), 5 + 1, "no part is read again");
     assert_whole(&world, &content).await;
 }
 

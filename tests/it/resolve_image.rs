@@ -9,7 +9,7 @@ use shared::{
     serve::decode,
 };
 
-use crate::world::{OCI_INDEX, REPOSITORY, SOURCE, TARGET, World};
+use crate::world::{OCI_INDEX, OCI_MANIFEST, REPOSITORY, SOURCE, TARGET, World, manifest};
 
 fn event(digest: &Digest, tag: Option<&str>) -> Value {
     let mut event = json!({
@@ -89,6 +89,17 @@ async fn an_untagged_platform_is_left_to_its_index() {
     let asked =
         json!({"image": {"repository": REPOSITORY, "digest": digest.as_str()}, "targets": [{"region": TARGET}]});
     assert!(resolve(&world, &asked).await.replicate);
+}
+
+#[tokio::test]
+async fn a_referrer_is_replicated_by_its_own_push() {
+    let world = World::start().await;
+    let subject = world.push_image(None, &[b"config", b"layer"]).await;
+    world.push_blob(SOURCE, b"signature").await;
+    let mut signature = manifest(&[b"config", b"signature"]);
+    signature["subject"] = json!({"mediaType": OCI_MANIFEST, "digest": subject.as_str(), "size": 1});
+    let digest = world.put(SOURCE, &signature, None).await;
+    assert!(resolve(&world, &event(&digest, None)).await.replicate, "no index will follow it");
 }
 
 #[tokio::test]
