@@ -10,7 +10,7 @@ use shared::{
     error::{ErrorName, Named},
     manifest::{Manifest, ManifestError, walk},
     names::{Digest, ImageTag},
-    registry::{ImageId, PutImage, Registries, RegistryError, Repository},
+    registry::{PutImage, Registries, RegistryError, Repository},
 };
 use tracing::info;
 
@@ -47,8 +47,9 @@ pub async fn handle(registries: &Registries, input: TargetInput) -> Result<Put, 
     let target = registries.repository(&target.region, &target.repository);
     let tree = walk(&source, &image.digest).await?;
 
-    let ids: Vec<ImageId> = tree.manifests().map(|manifest| ImageId::Digest(manifest.digest.clone())).collect();
-    let there: HashSet<Digest> = target.manifests(&ids).await?.into_iter().map(|manifest| manifest.digest).collect();
+    let digests: Vec<Digest> = tree.manifests().map(|manifest| manifest.digest.clone()).collect();
+    let there: HashSet<Digest> =
+        target.manifests(&digests).await?.into_iter().map(|manifest| manifest.digest).collect();
     let missing: Vec<&Manifest> = tree.manifests().filter(|manifest| !there.contains(&manifest.digest)).collect();
     for child in missing.iter().filter(|manifest| manifest.digest != image.digest) {
         target.put_image(child, None).await?;
@@ -65,7 +66,7 @@ pub async fn handle(registries: &Registries, input: TargetInput) -> Result<Put, 
             Tagged::Changed | Tagged::Unchanged => Status::Replicated,
         },
         manifests_copied: missing.len(),
-        manifests_skipped: ids.len() - missing.len(),
+        manifests_skipped: digests.len() - missing.len(),
         completed_at: now(),
         duration_ms: milliseconds(started.elapsed()),
     };
@@ -113,24 +114,22 @@ impl Root<'_> {
             self.put_untagged().await?;
             return Ok(Tagged::Superseded);
         }
-        if self.has_tag(tag).await? {
+        if self.target.tagged(tag).await?.as_ref() == Some(&self.manifest.digest) {
             return Ok(Tagged::Unchanged);
         }
         match self.target.put_image(self.manifest, Some(tag)).await? {
             PutImage::Changed => self.hand_back(tag).await,
             PutImage::Unchanged => Ok(Tagged::Unchanged),
-            // Sources disagree on what an immutable tag answers for the same digest, so the digest decides.
-            PutImage::TagTaken if self.has_tag(tag).await? => Ok(Tagged::Unchanged),
             PutImage::TagTaken => {
-                self.put_untagged().await?;
                 let holder = self.target.tagged(tag).await?;
+                // Sources disagree on what an immutable tag answers for the same digest, so the digest decides.
+                if holder.as_ref() == Some(&self.manifest.digest) {
+                    return Ok(Tagged::Unchanged);
+                }
+                self.put_untagged().await?;
                 Err(self.target.tag_conflict(tag, &self.manifest.digest, holder.as_ref()))
             }
         }
-    }
-
-    async fn has_tag(&self, tag: &ImageTag) -> Result<bool, RegistryError> {
-        Ok(self.target.tagged(tag).await?.as_ref() == Some(&self.manifest.digest))
     }
 
     /// Gives the tag to the image that the source has moved it to in the meantime, if that is whole at the target.
@@ -139,7 +138,7 @@ impl Root<'_> {
         let Some(newer) = self.source.tagged(tag).await?.filter(|digest| *digest != self.manifest.digest) else {
             return Ok(Tagged::Changed);
         };
-        for manifest in self.target.manifests(&[ImageId::Digest(newer)]).await? {
+        for manifest in self.target.manifests(&[newer]).await? {
             self.target.put_image(&manifest, Some(tag)).await?;
         }
         Ok(Tagged::Superseded)

@@ -169,7 +169,14 @@ struct Wanted {
     repository: RepositoryName,
     tag: Option<ImageTag>,
     digest: Option<Digest>,
+    /// An event's time; a person's request has none.
     pushed_at: Option<Timestamp>,
+}
+
+impl Wanted {
+    fn is_event(&self) -> bool {
+        self.pushed_at.is_some()
+    }
 }
 
 /// Resolves an execution's input.
@@ -179,25 +186,23 @@ struct Wanted {
 /// `RepositoryNotFound` likewise, `DigestMismatch`, `AccessDenied`, `RegistryThrottled`, `RegistryUnavailable`.
 pub async fn handle(registries: &Registries, Input { execution, input }: Input) -> Result<Output, Error> {
     let ExecutionInput { event, image, rule, targets } = input;
-    let (wanted, is_event) = match (event, image) {
-        (Some(event), None) => (from_event(event, registries.source())?, true),
-        (None, Some(request)) => (from_request(request)?, false),
+    let wanted = match (event, image) {
+        (Some(event), None) => from_event(event, registries.source())?,
+        (None, Some(request)) => from_request(request)?,
         _ => return Err(invalid("input", "needs either `event` or `image`, and not both")),
     };
     let targets = resolve_targets(targets, &wanted.repository, registries.source())?;
     let source = registries.repository(registries.source(), &wanted.repository);
 
-    let digest = match pin(&source, &wanted).await {
-        Ok(digest) => digest,
-        Err(error) if is_event && is_gone(&error) => return Ok(gone(&wanted)),
-        Err(error) => return Err(error),
-    };
-    let tree = match walk(&source, &digest).await.map_err(Error::from) {
+    let digest = pin(&source, &wanted).await?;
+    let tree = match walk(&source, &digest).await {
         Ok(tree) => tree,
-        Err(error) if is_event && is_gone(&error) => return Ok(gone(&wanted)),
-        Err(error) => return Err(error),
+        Err(error) if wanted.is_event() && error.name() == ErrorName::ImageNotFound => {
+            return Ok(nothing_to_do(Reason::ImageGone, &wanted, "the source no longer has it"));
+        }
+        Err(error) => return Err(error.into()),
     };
-    if is_event && wanted.tag.is_none() && !tree.references.is_index && tree.references.subject.is_none() {
+    if wanted.is_event() && wanted.tag.is_none() && !tree.references.is_index && tree.references.subject.is_none() {
         return Ok(nothing_to_do(
             Reason::UntaggedManifest,
             &wanted,
@@ -281,7 +286,7 @@ async fn pin(source: &Repository, wanted: &Wanted) -> Result<Digest, Error> {
     let tag = match (&wanted.digest, &wanted.tag) {
         (Some(digest), None) => return Ok(digest.clone()),
         // An event tells what its tag pointed at; whether it still does is PutManifest's to ask.
-        (Some(digest), Some(_)) if wanted.pushed_at.is_some() => return Ok(digest.clone()),
+        (Some(digest), Some(_)) if wanted.is_event() => return Ok(digest.clone()),
         (_, tag) => tag.as_ref(),
     };
     let tagged = match tag {
@@ -299,14 +304,6 @@ async fn pin(source: &Repository, wanted: &Wanted) -> Result<Digest, Error> {
             region: source.region().clone(),
         }),
     }
-}
-
-fn is_gone(error: &Error) -> bool {
-    matches!(error.name(), ErrorName::ImageNotFound | ErrorName::RepositoryNotFound)
-}
-
-fn gone(wanted: &Wanted) -> Output {
-    nothing_to_do(Reason::ImageGone, wanted, "the source no longer has it")
 }
 
 fn nothing_to_do(reason: Reason, wanted: &Wanted, message: &str) -> Output {

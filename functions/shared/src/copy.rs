@@ -146,9 +146,9 @@ impl Copy<'_> {
     /// `foreign` layers are counted only. `cursor` is where an earlier invocation stopped.
     ///
     /// # Errors
-    /// `DigestMismatch` when a layer's bytes are not its own, `UploadLost`, `ImageNotFound`, `RepositoryNotFound`,
-    /// `AccessDenied`, `QuotaExceeded`, `RegistryThrottled`, `RegistryUnavailable`. The other layers are copied first:
-    /// what is there need not be sent again.
+    /// `DigestMismatch` when a layer's bytes are not its own, `UploadLost`, `RepositoryNotFound`, `AccessDenied`,
+    /// `QuotaExceeded`, `RegistryThrottled`, `RegistryUnavailable`. The other layers are copied first: what is there
+    /// need not be sent again.
     pub async fn run(&self, blobs: &[Blob], foreign: usize, cursor: Cursor) -> Result<Copied, CopyError> {
         let started = Instant::now();
         let time = self.deadline.remaining();

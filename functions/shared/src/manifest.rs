@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::{
     error::{ErrorName, Named},
     names::Digest,
-    registry::{ImageId, RegistryError, Repository},
+    registry::{RegistryError, Repository},
 };
 
 /// The media types that ECR stores, all accepted, so that no manifest is translated on its way to us.
@@ -193,8 +193,8 @@ impl Tree {
 /// Reads the tree of the image `digest`, each manifest once, a level of it at a time.
 ///
 /// # Errors
-/// `ImageNotFound` when the source does not have the image, `RegistryUnavailable` when it lacks one of its manifests, `InvalidInput` when one cannot be read,
-/// and those of [`Repository::manifests`].
+/// `ImageNotFound` when the source does not have the image, `RegistryUnavailable` when it lacks one of its manifests,
+/// `InvalidInput` when one cannot be read, and those of [`Repository::manifests`].
 pub async fn walk(source: &Repository, digest: &Digest) -> Result<Tree, ManifestError> {
     let mut found: HashMap<Digest, (Manifest, References)> = HashMap::new();
     let mut level = vec![digest.clone()];
@@ -205,13 +205,11 @@ pub async fn walk(source: &Repository, digest: &Digest) -> Result<Tree, Manifest
         if found.len() + level.len() > MANIFEST_LIMIT {
             return Err(ManifestError::TooLarge { digest: digest.clone() });
         }
-        let ids: Vec<ImageId> = level.drain(..).map(ImageId::Digest).collect();
-        for manifest in source.manifests(&ids).await? {
+        for manifest in source.manifests(&level).await? {
             let references = manifest.references()?;
             found.insert(manifest.digest.clone(), (manifest, references));
         }
-        for id in ids {
-            let ImageId::Digest(digest) = id else { continue };
+        for digest in std::mem::take(&mut level) {
             let Some((_, references)) = found.get(&digest) else {
                 let is_image = found.is_empty();
                 let error = if is_image { source.image_not_found(&digest) } else { source.child_not_found(&digest) };

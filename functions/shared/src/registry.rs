@@ -68,15 +68,6 @@ struct Answer {
     message: String,
 }
 
-/// How an image is named in a call.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum ImageId {
-    /// By digest.
-    Digest(Digest),
-    /// By tag.
-    Tag(ImageTag),
-}
-
 /// The settings of a repository that its copy gets.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
@@ -273,14 +264,15 @@ impl Repository {
         }
     }
 
-    /// The manifests of `ids` that exist, in no order, each one's bytes held to its digest.
+    /// The manifests of `digests` that exist, in no order, each one's bytes held to its digest.
     ///
     /// # Errors
     /// `DigestMismatch` when the registry's bytes are not those of the digest, `RepositoryNotFound`, `AccessDenied`,
     /// `RegistryThrottled`, `RegistryUnavailable`.
-    pub async fn manifests(&self, ids: &[ImageId]) -> Result<Vec<Manifest>, RegistryError> {
-        let batches: Vec<Vec<Manifest>> = stream::iter(ids.chunks(BATCH))
-            .map(|batch| self.manifest_batch(batch))
+    pub async fn manifests(&self, digests: &[Digest]) -> Result<Vec<Manifest>, RegistryError> {
+        let id = |digest: &Digest| ImageIdentifier::builder().image_digest(digest.as_str()).build();
+        let batches: Vec<Vec<Manifest>> = stream::iter(digests.chunks(BATCH))
+            .map(|batch| self.manifest_batch(batch.iter().map(id).collect()))
             .buffer_unordered(BATCHES_AT_ONCE)
             .try_collect()
             .await?;
@@ -292,21 +284,17 @@ impl Repository {
     /// # Errors
     /// As [`Repository::manifests`].
     pub async fn tagged(&self, tag: &ImageTag) -> Result<Option<Digest>, RegistryError> {
-        let found = self.manifest_batch(&[ImageId::Tag(tag.clone())]).await?;
+        let found = self.manifest_batch(vec![ImageIdentifier::builder().image_tag(tag.as_str()).build()]).await?;
         Ok(found.into_iter().next().map(|manifest| manifest.digest))
     }
 
-    async fn manifest_batch(&self, ids: &[ImageId]) -> Result<Vec<Manifest>, RegistryError> {
+    async fn manifest_batch(&self, ids: Vec<ImageIdentifier>) -> Result<Vec<Manifest>, RegistryError> {
         const OPERATION: &str = "BatchGetImage";
-        let ids = ids.iter().map(|id| match id {
-            ImageId::Digest(digest) => ImageIdentifier::builder().image_digest(digest.as_str()).build(),
-            ImageId::Tag(tag) => ImageIdentifier::builder().image_tag(tag.as_str()).build(),
-        });
         let answer = self
             .client
             .batch_get_image()
             .repository_name(self.name.as_str())
-            .set_image_ids(Some(ids.collect()))
+            .set_image_ids(Some(ids))
             .set_accepted_media_types(Some(MEDIA_TYPES.map(str::to_owned).to_vec()))
             .send()
             .await
