@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use shared::{
-    contract::{Copied, Cursor, Image, Target},
+    contract::{Blob, Copied, Cursor, Image, Target},
     copy::{Budget, Copy, CopyError, Pace},
     error::{ErrorName, Named},
     layer::download_client,
@@ -44,6 +44,8 @@ pub struct Input {
     pub image: Image,
     /// Where to.
     pub target: Target,
+    /// The blobs to copy; none for all of the image's.
+    pub layers: Option<Vec<Blob>>,
     /// Where an earlier invocation stopped.
     pub cursor: Option<Cursor>,
 }
@@ -73,7 +75,7 @@ impl Named for Error {
 /// # Errors
 /// `ImageNotFound` when the source lost the image, and those of [`Copy::run`].
 pub async fn handle(dependencies: &Dependencies, input: Input, deadline: Deadline) -> Result<Copied, Error> {
-    let Input { execution, image, target, cursor } = input;
+    let Input { execution, image, target, layers: _, cursor } = input;
     let source = dependencies.registries.repository(&image.region, &image.repository);
     let target = dependencies.registries.repository(&target.region, &target.repository);
     let tree = walk(&source, &image.digest).await?;

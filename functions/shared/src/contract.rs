@@ -84,12 +84,32 @@ pub struct Ensured {
     pub duration_ms: u64,
 }
 
+/// A part of an image's blobs, for one CopyLayers of several that copy side by side.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Shard {
+    /// The blobs, the largest first.
+    pub layers: Vec<Blob>,
+}
+
+/// A blob that a manifest names.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Blob {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
 /// Where CopyLayers stands, given back to it when it was not done.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Cursor {
     /// Blobs that were copied whole.
     pub layers_copied: usize,
+    /// Those of them that were streamed; the others went by parts.
+    pub layers_streamed: usize,
     /// Their bytes.
     pub bytes_copied: u64,
     /// The time spent.
@@ -120,15 +140,14 @@ pub struct Upload {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Copied {
-    /// Whether every blob is at the target; if not, it wants to be called again with the cursor.
+    /// Whether every blob that it was asked for is at the target. If not, it wants to be called again: for each of the
+    /// shards, or with the cursor where there are none.
     pub done: bool,
+    /// The missing blobs, when they are more than one function should copy; nothing was copied then.
+    pub shards: Vec<Shard>,
     /// Where it stands.
     pub cursor: Cursor,
-    /// Distinct blobs that this execution did not have to copy.
-    pub layers_skipped: usize,
-    /// Their bytes.
-    pub bytes_skipped: u64,
-    /// Foreign layers: not copied, because registries do not hold them.
+    /// Foreign layers: not copied, because registries do not hold them. A shard has none.
     pub layers_foreign: usize,
 }
 
@@ -206,8 +225,9 @@ pub struct Outcome {
     pub target: Target,
     /// EnsureRepository's result, if it came to one.
     pub ensure: Option<Ensured>,
-    /// CopyLayers' last result, if it came to one.
-    pub copy: Option<Copied>,
+    /// The last result of each CopyLayers that came to one: first the one for the whole image, then those of its
+    /// shards; and again after each repair.
+    pub copies: Vec<Copied>,
     /// PutManifest's result, if it came to one.
     pub put: Option<Put>,
     /// What failed.
@@ -240,6 +260,8 @@ pub struct TargetReport {
     pub manifests_skipped: usize,
     /// Blobs copied.
     pub layers_copied: usize,
+    /// Those of them that were streamed; the others went by parts.
+    pub layers_streamed: usize,
     /// Blobs that were there.
     pub layers_skipped: usize,
     /// Foreign layers.
@@ -248,7 +270,9 @@ pub struct TargetReport {
     pub bytes_copied: u64,
     /// Bytes that were there.
     pub bytes_skipped: u64,
-    /// The time that the steps took.
+    /// How many CopyLayers copied side by side.
+    pub shards: usize,
+    /// The time that the steps took, that of shards added up.
     pub duration_ms: u64,
     /// When the image stood there.
     pub completed_at: Option<Timestamp>,

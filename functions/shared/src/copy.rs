@@ -16,10 +16,9 @@ use tokio::{
 };
 
 use crate::{
-    contract::{Copied, Cursor, Upload, milliseconds},
+    contract::{Blob, Copied, Cursor, Upload, milliseconds},
     error::{Class, ErrorName, Named},
     layer::{Hash, Layer},
-    manifest::Blob,
     names::Digest,
     registry::{Completed, OpenUpload, Part, RegistryError, Repository},
     serve::Deadline,
@@ -200,11 +199,9 @@ impl Copy<'_> {
             return Err(CopyError::NoProgress { seconds: time.as_secs() });
         }
         cursor.duration_ms += milliseconds(started.elapsed());
-        let bytes: u64 = blobs.iter().map(|blob| blob.size).sum();
         Ok(Copied {
             done,
-            layers_skipped: if done { blobs.len().saturating_sub(cursor.layers_copied) } else { 0 },
-            bytes_skipped: if done { bytes.saturating_sub(cursor.bytes_copied) } else { 0 },
+            shards: Vec::new(),
             layers_foreign: foreign,
             cursor,
         })

@@ -15,8 +15,8 @@ use sha2::{
 };
 
 use crate::{
+    contract::Blob,
     error::ErrorName,
-    manifest::Blob,
     names::Digest,
     registry::{RegistryError, Repository},
 };

@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 use serde::Deserialize;
 
 use crate::{
+    contract::Blob,
     error::{ErrorName, Named},
     names::Digest,
     registry::{RegistryError, Repository},
@@ -81,15 +82,6 @@ impl Named for ManifestError {
             Self::Registry(error) => error.name(),
         }
     }
-}
-
-/// A blob that a manifest names.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Blob {
-    /// Its digest.
-    pub digest: Digest,
-    /// Its size in bytes.
-    pub size: u64,
 }
 
 /// What a manifest refers to.
