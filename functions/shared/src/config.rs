@@ -1,13 +1,10 @@
 //! The AWS SDK's configuration, the same for every function.
 
-use std::time::Duration;
-
 pub use aws_config::SdkConfig;
 use aws_config::{BehaviorVersion, stalled_stream_protection::StalledStreamProtectionConfig};
 use aws_smithy_types::{retry::RetryConfig, timeout::TimeoutConfig};
 
-/// The longest that one attempt of a call may take. The largest call is a layer part: 10 MiB at 200 KiB/s.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_mins(1);
+use crate::registry::TIMEOUT;
 
 /// How often the SDK tries a call. `docs/errors.md` has the product with the state machine's retries.
 const ATTEMPTS: u32 = 3;
@@ -18,7 +15,7 @@ pub async fn from_env() -> SdkConfig {
         // An upload waits for the registry after its last byte, which the protection has taken for a stall
         // (aws-sdk-rust#1146); a call that stalls runs into its time-out.
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-        .timeout_config(TimeoutConfig::builder().operation_attempt_timeout(ATTEMPT_TIMEOUT).build())
+        .timeout_config(TimeoutConfig::builder().operation_attempt_timeout(TIMEOUT).build())
         .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
         .load()
         .await

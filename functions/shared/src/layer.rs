@@ -4,15 +4,16 @@ use std::time::Duration;
 
 use base64_simd::STANDARD as BASE64;
 use bytes::{Bytes, BytesMut};
+use futures::{Stream, stream};
 use reqwest::{
     StatusCode,
     header::{CONTENT_RANGE, RANGE},
-    redirect,
 };
 use sha2::{
     Digest as _, Sha256,
     digest::common::hazmat::{SerializableState as _, SerializedState},
 };
+use tokio::time::{sleep, timeout};
 
 use crate::{
     contract::Blob,
@@ -21,28 +22,17 @@ use crate::{
     registry::{RegistryError, Repository},
 };
 
-/// How often one range is asked for, with growing pauses, before the layer counts as unreadable.
+/// How often a download may fail in a row, with growing pauses, before the layer counts as unreadable.
 const ATTEMPTS: u32 = 4;
+
+/// How many bytes between two failures keep them from being in a row.
+const READ_BETWEEN_FAILURES: u64 = 1024 * 1024;
 
 /// The pause before the second attempt.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
 /// How long a download may be silent.
 const READ_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// The client that reads layers.
-///
-/// It follows no redirect: nothing but the source is contacted, whatever it answers.
-///
-/// # Errors
-/// When the system's TLS roots cannot be loaded.
-pub fn download_client() -> Result<reqwest::Client, reqwest::Error> {
-    reqwest::Client::builder()
-        .redirect(redirect::Policy::none())
-        .connect_timeout(Duration::from_secs(5))
-        .read_timeout(READ_TIMEOUT)
-        .build()
-}
 
 /// The SHA-256 of a layer's first bytes, which can be carried to another invocation.
 #[derive(Debug, Clone, Default)]
@@ -94,8 +84,12 @@ enum ReadError {
     Status(StatusCode),
     #[error("the download broke")]
     Broken(#[source] reqwest::Error),
-    #[error("the download gave {given} of {wanted} bytes")]
-    Short { given: usize, wanted: usize },
+    #[error("the download was silent for {} s", READ_TIMEOUT.as_secs())]
+    Silent,
+    #[error("the download ended {missing} bytes too early")]
+    Short { missing: u64 },
+    #[error("the download gave more bytes than it was asked for")]
+    Long,
     #[error("the blob is not the size that its manifest says: asked for bytes {asked}, got {got}")]
     Size { asked: String, got: String },
 }
@@ -105,25 +99,47 @@ impl ReadError {
         match self {
             Self::Size { .. } => ErrorName::DigestMismatch,
             Self::Status(StatusCode::TOO_MANY_REQUESTS) => ErrorName::RegistryThrottled,
-            Self::Expired | Self::Status(_) | Self::Broken(_) | Self::Short { .. } => ErrorName::RegistryUnavailable,
+            Self::Expired | Self::Status(_) | Self::Broken(_) | Self::Silent | Self::Short { .. } | Self::Long => {
+                ErrorName::RegistryUnavailable
+            }
         }
     }
 }
 
-/// A layer of the source.
+/// A layer of the source, read a range at a time.
 #[derive(Debug)]
-pub struct Layer<'a> {
-    source: &'a Repository,
-    client: &'a reqwest::Client,
-    blob: &'a Blob,
+pub struct Layer {
+    source: Repository,
+    client: reqwest::Client,
+    blob: Blob,
     url: Option<String>,
+    /// The download that is under way.
+    answer: Option<reqwest::Response>,
+    /// The next byte of the range that is read.
+    position: u64,
+    /// The byte after that range.
+    end: u64,
+    /// Failures in a row.
+    failures: u32,
+    /// The bytes since the last one.
+    read: u64,
 }
 
-impl<'a> Layer<'a> {
+impl Layer {
     /// The layer `blob` of `source`.
     #[must_use]
-    pub fn new(source: &'a Repository, client: &'a reqwest::Client, blob: &'a Blob) -> Self {
-        Self { source, client, blob, url: None }
+    pub fn new(source: &Repository, client: &reqwest::Client, blob: &Blob) -> Self {
+        Self {
+            source: source.clone(),
+            client: client.clone(),
+            blob: blob.clone(),
+            url: None,
+            answer: None,
+            position: 0,
+            end: blob.size,
+            failures: 0,
+            read: 0,
+        }
     }
 
     /// The `length` bytes that begin at `first`.
@@ -132,39 +148,75 @@ impl<'a> Layer<'a> {
     /// `DigestMismatch` when the blob is not as long as its manifest says, `ImageNotFound` when the source no longer
     /// has it, `AccessDenied`, `RegistryThrottled`, `RegistryUnavailable`.
     pub async fn read(&mut self, first: u64, length: u64) -> Result<Bytes, RegistryError> {
-        let mut pause = FIRST_PAUSE;
-        let mut attempt = 1;
-        loop {
+        (self.answer, self.position, self.end) = (None, first, first + length);
+        // A part is at most some 20 MiB.
+        let mut bytes = BytesMut::with_capacity(usize::try_from(length).unwrap_or_default());
+        while let Some(chunk) = self.chunk().await? {
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(bytes.freeze())
+    }
+
+    /// All of its bytes, as they come.
+    ///
+    /// # Errors
+    /// Each item, as [`Layer::read`].
+    pub fn stream(self) -> impl Stream<Item = Result<Bytes, RegistryError>> + Send + 'static {
+        stream::try_unfold(self, async |mut layer| Ok(layer.chunk().await?.map(|chunk| (chunk, layer))))
+    }
+
+    /// The next bytes of the range; `None` at its end. A download that breaks goes on where it broke.
+    async fn chunk(&mut self) -> Result<Option<Bytes>, RegistryError> {
+        while self.position < self.end {
             let url = match self.url.take() {
                 Some(url) => url,
                 None => self.source.download_url(&self.blob.digest).await?,
             };
-            let error = match self.get(&url, first, length).await {
-                Ok(bytes) => {
+            let error = match self.next(&url).await {
+                Ok(chunk) => {
                     self.url = Some(url);
-                    return Ok(bytes);
+                    self.position += chunk.len() as u64;
+                    self.read += chunk.len() as u64;
+                    if self.read >= READ_BETWEEN_FAILURES {
+                        self.failures = 0;
+                    }
+                    return Ok(Some(chunk));
                 }
                 Err(error) => error,
             };
-            if attempt == ATTEMPTS || error.name() == ErrorName::DigestMismatch {
+            self.answer = None;
+            self.failures += 1;
+            self.read = 0;
+            if self.failures == ATTEMPTS || error.name() == ErrorName::DigestMismatch {
                 return Err(self.source.unreadable(error.name(), error));
             }
-            attempt += 1;
             // Whatever it was, the next attempt has a fresh URL; only an expired one needs no pause.
             if !matches!(error, ReadError::Expired) {
-                tokio::time::sleep(pause).await;
-                pause *= 2;
+                sleep(FIRST_PAUSE * 2u32.pow(self.failures - 1)).await;
             }
         }
+        Ok(None)
     }
 
-    async fn get(&self, url: &str, first: u64, length: u64) -> Result<Bytes, ReadError> {
-        // A URL is a credential: reqwest's errors would carry it.
-        let broken = |error: reqwest::Error| ReadError::Broken(error.without_url());
-        let last = first + length - 1;
+    async fn next(&mut self, url: &str) -> Result<Bytes, ReadError> {
+        let mut answer = match self.answer.take() {
+            Some(answer) => answer,
+            None => self.open(url).await?,
+        };
+        let missing = self.end - self.position;
+        let chunk = silent(answer.chunk()).await?.ok_or(ReadError::Short { missing })?;
+        if chunk.len() as u64 > missing {
+            return Err(ReadError::Long);
+        }
+        self.answer = Some(answer);
+        Ok(chunk)
+    }
+
+    /// Asks for what is left of the range.
+    async fn open(&self, url: &str) -> Result<reqwest::Response, ReadError> {
+        let (first, last) = (self.position, self.end - 1);
         let asked = format!("bytes {first}-{last}/{}", self.blob.size);
-        let mut answer =
-            self.client.get(url).header(RANGE, format!("bytes={first}-{last}")).send().await.map_err(broken)?;
+        let answer = silent(self.client.get(url).header(RANGE, format!("bytes={first}-{last}")).send()).await?;
         match answer.status() {
             StatusCode::PARTIAL_CONTENT => {
                 let got = answer.headers().get(CONTENT_RANGE).and_then(|range| range.to_str().ok()).unwrap_or_default();
@@ -173,26 +225,24 @@ impl<'a> Layer<'a> {
                 }
             }
             // A server may send the whole for a range that is the whole.
-            StatusCode::OK if answer.content_length() == Some(length) && length == self.blob.size => {}
+            StatusCode::OK if first == 0 && self.end == self.blob.size && answer.content_length() == Some(self.end) => {
+            }
             StatusCode::OK | StatusCode::RANGE_NOT_SATISFIABLE => {
                 return Err(ReadError::Size { asked, got: format!("HTTP {}", answer.status()) });
             }
             StatusCode::FORBIDDEN => return Err(ReadError::Expired),
             status => return Err(ReadError::Status(status)),
         }
-        // A part is at most some 20 MiB.
-        let length = usize::try_from(length).unwrap_or(usize::MAX);
-        let mut bytes = BytesMut::with_capacity(length);
-        while let Some(chunk) = answer.chunk().await.map_err(broken)? {
-            if bytes.len() + chunk.len() > length {
-                return Err(ReadError::Short { given: bytes.len() + chunk.len(), wanted: length });
-            }
-            bytes.extend_from_slice(&chunk);
-        }
-        if bytes.len() < length {
-            return Err(ReadError::Short { given: bytes.len(), wanted: length });
-        }
-        Ok(bytes.freeze())
+        Ok(answer)
+    }
+}
+
+/// What a step of a download gives, unless it is silent for too long.
+async fn silent<T>(step: impl Future<Output = Result<T, reqwest::Error>>) -> Result<T, ReadError> {
+    match timeout(READ_TIMEOUT, step).await {
+        // A URL is a credential: reqwest's errors would carry it.
+        Ok(given) => given.map_err(|error| ReadError::Broken(error.without_url())),
+        Err(_) => Err(ReadError::Silent),
     }
 }
 

@@ -7,7 +7,8 @@
 //! - [`manifest`]: manifests as they are stored, and the walk over an image's tree
 //! - [`registry`]: one repository of one region, through the ECR API
 //! - [`layer`]: reading a layer from the source, hashed as it streams
-//! - [`copy`]: the copy engine
+//! - [`copy`]: the copy engine, with its two roads [`stream`] and [`parts`]
+//! - [`plan`]: how many functions copy an image side by side
 //! - [`serve`](mod@serve): the runtime loop of each function
 
 pub mod config;
@@ -17,5 +18,8 @@ pub mod error;
 pub mod layer;
 pub mod manifest;
 pub mod names;
+mod parts;
+pub mod plan;
 pub mod registry;
 pub mod serve;
+mod stream;

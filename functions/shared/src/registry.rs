@@ -6,13 +6,19 @@
 use std::{
     collections::{HashMap, HashSet},
     error::Error as StdError,
-    sync::{Mutex, PoisonError},
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use aws_config::SdkConfig;
 use aws_sdk_ecr::{
     Client,
-    config::http::HttpResponse,
+    config::{
+        http::HttpResponse,
+        interceptors::InterceptorContext,
+        retry::{ClassifyRetry, RetryAction},
+    },
     error::{ProvideErrorMetadata, SdkError},
     operation::{
         complete_layer_upload::CompleteLayerUploadError, create_repository::CreateRepositoryError,
@@ -25,8 +31,12 @@ use aws_sdk_ecr::{
         ImageTagMutability, ImageTagMutabilityExclusionFilter, LayerAvailability, LayerFailureCode, Tag,
     },
 };
+use aws_smithy_types::retry::ErrorKind;
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use jiff::{SignedDuration, Timestamp};
+use serde::Deserialize;
+use tokio::sync::Mutex as AsyncMutex;
 
 use crate::{
     error::{ErrorName, Named, shorten},
@@ -42,6 +52,12 @@ const BATCHES_AT_ONCE: usize = 8;
 
 /// The most of an error's message that is kept, in bytes.
 const MESSAGE_LIMIT: usize = 1024;
+
+/// The longest that one attempt of a call may take. The largest call is a layer part: 10 MiB at 200 KiB/s.
+pub(crate) const TIMEOUT: Duration = Duration::from_mins(1);
+
+/// How long before its end an authorization is renewed: more than a function may run.
+const AUTHORIZATION_MARGIN: SignedDuration = SignedDuration::from_mins(20);
 
 /// A call that failed.
 #[derive(Debug, thiserror::Error)]
@@ -121,12 +137,62 @@ pub enum PutImage {
     TagTaken,
 }
 
+/// Where a registry takes streams, and the credential for it.
+#[derive(Clone)]
+pub struct Authorization {
+    /// The registry's URL.
+    pub endpoint: String,
+    /// What the HTTP header `Authorization` says after `Basic`: a secret.
+    pub credential: String,
+    expires_at: Timestamp,
+}
+
+impl fmt::Debug for Authorization {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Authorization").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}
+
+/// Throttling as ECR answers it: neither the status nor the name is in its model, so the SDK alone would not try again.
+#[derive(Debug)]
+struct Throttling;
+
+impl ClassifyRetry for Throttling {
+    fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
+        #[derive(Deserialize)]
+        struct Body {
+            #[serde(rename = "__type")]
+            code: String,
+        }
+        let throttled = context.response().is_some_and(|response| {
+            let code = response.body().bytes().and_then(|body| serde_json::from_slice::<Body>(body).ok());
+            response.status().as_u16() == 429 || code.is_some_and(|body| body.code.ends_with("ThrottleException"))
+        });
+        if throttled {
+            RetryAction::retryable_error(ErrorKind::ThrottlingError)
+        } else {
+            RetryAction::NoActionIndicated
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        "ECR throttling"
+    }
+}
+
+/// What there is for one region, for as long as the process lives.
+#[derive(Debug, Clone)]
+struct Regional {
+    client: Client,
+    authorization: Arc<AsyncMutex<Option<Authorization>>>,
+}
+
 /// The registries of an account, one client for each region.
 #[derive(Debug)]
 pub struct Registries {
     config: SdkConfig,
     source: Region,
-    clients: Mutex<HashMap<Region, Client>>,
+    regions: Mutex<HashMap<Region, Regional>>,
 }
 
 impl Registries {
@@ -137,7 +203,7 @@ impl Registries {
     pub fn new(config: SdkConfig) -> Result<Self, Box<dyn StdError + Send + Sync>> {
         let region = config.region().ok_or("no region: AWS_REGION is not set")?;
         let source = region.as_ref().parse()?;
-        Ok(Self { config, source, clients: Mutex::default() })
+        Ok(Self { config, source, regions: Mutex::default() })
     }
 
     /// The region that this runs in, which images come from.
@@ -149,12 +215,14 @@ impl Registries {
     /// The repository `name` of `region`.
     #[must_use]
     pub fn repository(&self, region: &Region, name: &RepositoryName) -> Repository {
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        let client = clients.entry(region.clone()).or_insert_with(|| {
+        let mut regions = self.regions.lock().unwrap_or_else(PoisonError::into_inner);
+        let regional = regions.entry(region.clone()).or_insert_with(|| {
             let region = aws_config::Region::new(region.as_str().to_owned());
-            Client::from_conf(aws_sdk_ecr::config::Builder::from(&self.config).region(region).build())
+            let config = aws_sdk_ecr::config::Builder::from(&self.config).region(region).retry_classifier(Throttling);
+            Regional { client: Client::from_conf(config.build()), authorization: Arc::default() }
         });
-        Repository { client: client.clone(), region: region.clone(), name: name.clone() }
+        let Regional { client, authorization } = regional.clone();
+        Repository { client, authorization, region: region.clone(), name: name.clone() }
     }
 }
 
@@ -162,6 +230,7 @@ impl Registries {
 #[derive(Debug, Clone)]
 pub struct Repository {
     client: Client,
+    authorization: Arc<AsyncMutex<Option<Authorization>>>,
     region: Region,
     name: RepositoryName,
 }
@@ -404,6 +473,35 @@ impl Repository {
         source: impl Into<Box<dyn StdError + Send + Sync>>,
     ) -> RegistryError {
         self.error("reading a layer", name, source)
+    }
+
+    /// What it takes to stream to it. Asked for once in half a day: it stays good for twelve hours, for the whole registry.
+    ///
+    /// # Errors
+    /// `AccessDenied`, `RegistryThrottled`, `RegistryUnavailable`.
+    pub async fn authorization(&self) -> Result<Authorization, RegistryError> {
+        const OPERATION: &str = "GetAuthorizationToken";
+        // Held while it is asked for: the layers that begin together ask once.
+        let mut known = self.authorization.lock().await;
+        if let Some(authorization) = known.as_ref()
+            && authorization.expires_at > Timestamp::now() + AUTHORIZATION_MARGIN
+        {
+            return Ok(authorization.clone());
+        }
+        let answer =
+            self.client.get_authorization_token().send().await.map_err(|error| self.failed(OPERATION, error))?;
+        let Some(data) = answer.authorization_data.unwrap_or_default().into_iter().next() else {
+            let message = "no authorization data";
+            return Err(self.refused(OPERATION, ErrorName::RegistryUnavailable, "InvalidAnswer", message));
+        };
+        let expires_at = data.expires_at.and_then(|time| Timestamp::from_second(time.secs()).ok());
+        let authorization = Authorization {
+            endpoint: data.proxy_endpoint.unwrap_or_default(),
+            credential: data.authorization_token.unwrap_or_default(),
+            expires_at: expires_at.unwrap_or_default(),
+        };
+        *known = Some(authorization.clone());
+        Ok(authorization)
     }
 
     /// Opens an upload.

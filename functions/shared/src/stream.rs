@@ -1,0 +1,196 @@
+//! The stream road: a layer as one PATCH to the target's `/v2`, raw bytes, as every `docker push` sends it.
+//!
+//! Sending pulls: a chunk is read from the source when the connection to the target takes one, so a layer of any size
+//! is never in memory. What broke starts over, by parts.
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
+
+use futures::StreamExt as _;
+use reqwest::{
+    Body, Client, Method, RequestBuilder, Response, StatusCode, Url,
+    header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, LOCATION},
+};
+
+use crate::{
+    contract::Blob,
+    layer::{Hash, Layer},
+    names::{Digest, RepositoryName},
+    registry::{Authorization, RegistryError, TIMEOUT},
+};
+
+/// Why a layer could not be streamed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StreamError {
+    /// The source could not be read: it cannot by parts either.
+    #[error("the source could not be read")]
+    Unreadable(#[source] RegistryError),
+    /// The source's bytes are not the layer's.
+    #[error("the source's bytes have the digest {found}")]
+    Corrupt {
+        /// The digest of what was read.
+        found: Digest,
+    },
+    /// The registry's endpoint or its token cannot be had.
+    #[error("the registry gives no authorization")]
+    Unauthorized(#[source] RegistryError),
+    /// The registry's endpoint cannot be reached.
+    #[error("the registry's endpoint cannot be reached")]
+    Unreachable(#[source] reqwest::Error),
+    /// The connection broke.
+    #[error("the connection to the registry broke")]
+    Broken(#[source] reqwest::Error),
+    /// The registry answered otherwise than the protocol has it.
+    #[error("the registry answered {method} with {status}")]
+    Refused {
+        /// The request.
+        method: Method,
+        /// Its answer.
+        status: StatusCode,
+    },
+    /// The registry sent us on to nowhere, or to another host.
+    #[error("the registry named no upload of its own")]
+    Elsewhere,
+    /// It went too slowly for the time left, or not at all.
+    #[error("{sent} bytes in {seconds} s are too slow for the time left")]
+    TooSlow {
+        /// What was sent.
+        sent: u64,
+        /// In which time.
+        seconds: u64,
+    },
+}
+
+impl StreamError {
+    /// Whether no other layer need be tried.
+    pub(crate) fn closes_the_road(&self) -> bool {
+        match self {
+            Self::Unauthorized(_) | Self::Unreachable(_) | Self::Elsewhere => true,
+            Self::Refused { status, .. } => {
+                [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::METHOD_NOT_ALLOWED].contains(status)
+            }
+            _ => false,
+        }
+    }
+
+    fn lost(error: reqwest::Error) -> Self {
+        // An upload's URL may carry a state that is its registry's secret.
+        let error = error.without_url();
+        if error.is_connect() { Self::Unreachable(error) } else { Self::Broken(error) }
+    }
+}
+
+/// How far a stream has come.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    sent: AtomicU64,
+    hash: Mutex<Hash>,
+    unreadable: Mutex<Option<RegistryError>>,
+}
+
+impl Progress {
+    /// The bytes that were given to the connection.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    fn add(&self, chunk: &[u8]) {
+        self.hash.lock().unwrap_or_else(PoisonError::into_inner).update(chunk);
+        self.sent.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+    }
+
+    fn digest(&self) -> Digest {
+        self.hash.lock().unwrap_or_else(PoisonError::into_inner).clone().finish()
+    }
+}
+
+/// Where layers are streamed to.
+pub(crate) struct Destination<'a> {
+    pub(crate) client: &'a Client,
+    pub(crate) authorization: Authorization,
+    pub(crate) repository: &'a RepositoryName,
+}
+
+impl Destination<'_> {
+    /// Streams `layer`, which is `blob`.
+    pub(crate) async fn send(&self, layer: Layer, blob: &Blob, progress: &Arc<Progress>) -> Result<(), StreamError> {
+        let endpoint = Url::parse(&self.authorization.endpoint).map_err(|_| StreamError::Elsewhere)?;
+        let uploads =
+            endpoint.join(&format!("/v2/{}/blobs/uploads/", self.repository)).map_err(|_| StreamError::Elsewhere)?;
+        let begun = self.ask(Method::POST, &uploads, |request| request.header(CONTENT_LENGTH, 0).timeout(TIMEOUT));
+        let upload = location(&uploads, &begun.await?)?;
+
+        let patched = self.ask(Method::PATCH, &upload, |request| {
+            request
+                .header(CONTENT_TYPE, "application/octet-stream")
+                .header(CONTENT_LENGTH, blob.size)
+                .body(Body::wrap_stream(tallied(layer, progress)))
+        });
+        let patched = match patched.await {
+            Ok(answer) => answer,
+            Err(error) => {
+                let unreadable = progress.unreadable.lock().unwrap_or_else(PoisonError::into_inner).take();
+                return Err(unreadable.map_or(error, StreamError::Unreadable));
+            }
+        };
+        let found = progress.digest();
+        if found != blob.digest {
+            return Err(StreamError::Corrupt { found });
+        }
+        let mut upload = location(&upload, &patched)?;
+        upload.query_pairs_mut().append_pair("digest", found.as_str());
+        self.ask(Method::PUT, &upload, |request| request.header(CONTENT_LENGTH, 0).timeout(TIMEOUT)).await?;
+        Ok(())
+    }
+
+    /// Makes a request. ECR answers some with another status than the specification has: any success is one.
+    async fn ask(
+        &self,
+        method: Method,
+        url: &Url,
+        request: impl FnOnce(RequestBuilder) -> RequestBuilder,
+    ) -> Result<Response, StreamError> {
+        let credential = format!("Basic {}", self.authorization.credential);
+        let mut credential = HeaderValue::try_from(credential).map_err(|_| StreamError::Elsewhere)?;
+        credential.set_sensitive(true);
+        let asked = self.client.request(method.clone(), url.clone()).header(AUTHORIZATION, credential);
+        let answer = request(asked).send().await.map_err(StreamError::lost)?;
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        Err(StreamError::Refused { method, status: answer.status() })
+    }
+}
+
+/// The URL that an answer names next, relative to the last one or absolute; at the same registry, for the credential
+/// goes with it.
+fn location(asked: &Url, answer: &Response) -> Result<Url, StreamError> {
+    let location = answer.headers().get(LOCATION).and_then(|location| location.to_str().ok());
+    let location = location.and_then(|location| asked.join(location).ok());
+    location.filter(|location| location.origin() == asked.origin()).ok_or(StreamError::Elsewhere)
+}
+
+/// The layer's bytes, counted and hashed as they go.
+fn tallied(
+    layer: Layer,
+    progress: &Arc<Progress>,
+) -> impl futures::Stream<Item = Result<bytes::Bytes, BrokenOff>> + Send + 'static {
+    let progress = Arc::clone(progress);
+    layer.stream().map(move |chunk| match chunk {
+        Ok(chunk) => {
+            progress.add(&chunk);
+            Ok(chunk)
+        }
+        Err(error) => {
+            *progress.unreadable.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            Err(BrokenOff)
+        }
+    })
+}
+
+/// What the connection is told of an error of the source; the error itself is kept.
+#[derive(Debug, thiserror::Error)]
+#[error("the source could not be read")]
+struct BrokenOff;
