@@ -13,10 +13,11 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::post,
 };
-use copy_layers::{Dependencies, Error, handle};
+use copy_layers::{Dependencies, Error, Settings, handle};
 use serde_json::{Value, json};
 use shared::{
     contract::Copied,
+    copy::Uploads,
     error::{ErrorName, Named as _, diagnostic},
     names::Digest,
     registry::Registries,
@@ -24,6 +25,8 @@ use shared::{
 };
 
 use crate::world::{SOURCE, TARGET, World, layer, sdk_config, target_input};
+
+const ROADS: [Uploads; 2] = [Uploads::Auto, Uploads::Parts];
 
 #[derive(Clone, Copy)]
 enum Lie {
@@ -93,7 +96,7 @@ async fn download(State(liar): State<Liar>, headers: HeaderMap, uri: Uri) -> Res
 }
 
 /// Copies an image from a source that lies; what came of it, and the liar.
-async fn copy_from(lie: Lie) -> (World, Liar, Result<Copied, Error>) {
+async fn copy_from(lie: Lie, uploads: Uploads) -> (World, Liar, Result<Copied, Error>) {
     let world = World::start().await;
     world.create_repository(TARGET).await;
     let digest = world.push_image(Some("v1"), &[b"config", &layer(1, 5000)]).await;
@@ -110,9 +113,9 @@ async fn copy_from(lie: Lie) -> (World, Liar, Result<Copied, Error>) {
     tokio::spawn(async move { axum::serve(listener, router).await });
 
     let registries = Registries::new(sdk_config(&endpoint, SOURCE).await).unwrap();
-    let dependencies = Dependencies::new(registries, 256).unwrap();
+    let dependencies = Dependencies::new(registries, Settings { memory: 256, uploads, max_shards: 1 }).unwrap();
     let mut input = target_input(&digest, None);
-    input["cursor"] = Value::Null;
+    (input["layers"], input["cursor"]) = (Value::Null, Value::Null);
     let far = Deadline::told_by(|| std::time::Duration::from_mins(15));
     let copied = handle(&dependencies, decode(input).unwrap(), far).await;
     (world, liar, copied)

@@ -72,8 +72,10 @@ async fn answer(State(services): State<Services>, headers: HeaderMap, body: Stri
 
 fn copied(layers: u64, bytes: u64) -> Value {
     json!({
-        "done": true, "layersSkipped": 1, "bytesSkipped": 10, "layersForeign": 0,
-        "cursor": {"layersCopied": layers, "bytesCopied": bytes, "durationMs": 200, "uploads": []},
+        "done": true, "shards": [], "layersForeign": 0,
+        "cursor": {
+            "layersCopied": layers, "layersStreamed": layers - 1, "bytesCopied": bytes, "durationMs": 200, "uploads": [],
+        },
     })
 }
 
@@ -81,7 +83,7 @@ fn succeeded(region: &str) -> Value {
     json!({
         "target": {"region": region, "repository": REPOSITORY},
         "ensure": {"created": true, "durationMs": 30},
-        "copy": copied(4, 4000),
+        "copies": [copied(4, 4000)],
         "put": {
             "status": "REPLICATED", "manifestsCopied": 3, "manifestsSkipped": 0,
             "completedAt": "2026-11-16T01:54:40.250Z", "durationMs": 70,
@@ -101,6 +103,7 @@ fn failed(region: &str, step: &str, error: &str, message: &str) -> Value {
 /// The input of the round `round`, of an execution that was redriven before each but the first.
 fn input(round: u32, settled: &Value, outcomes: &[Value]) -> Value {
     let mut image = image_input(&Digest::of(b"image"), Some("v1"));
+    (image["blobs"], image["bytes"]) = (json!(5), json!(4010));
     image["pushedAt"] = json!("2026-11-16T01:54:34Z");
     json!({
         "execution": {"arn": EXECUTION, "name": "run-1", "startedAt": "2026-11-16T01:54:35Z"},
@@ -151,8 +154,8 @@ async fn a_complete_round_is_reported_once_with_its_figures() {
         json!({
             "region": "us-west-2", "repository": REPOSITORY, "status": "REPLICATED", "round": 1,
             "step": null, "error": null, "message": null, "repositoryCreated": true,
-            "manifestsCopied": 3, "manifestsSkipped": 0, "layersCopied": 4, "layersSkipped": 1, "layersForeign": 0,
-            "bytesCopied": 4000, "bytesSkipped": 10, "durationMs": 300,
+            "manifestsCopied": 3, "manifestsSkipped": 0, "layersCopied": 4, "layersStreamed": 3, "layersSkipped": 1,
+            "layersForeign": 0, "bytesCopied": 4000, "bytesSkipped": 10, "shards": 1, "durationMs": 300,
             "completedAt": "2026-11-16T01:54:40.25Z", "lagMs": 6250,
         })
     );
@@ -203,12 +206,39 @@ async fn an_error_that_is_not_a_functions_own_is_told_as_it_is() {
     let services = Services::default();
     let mut outcome = failed("eu-west-1", "CopyLayers", "States.Timeout", "");
     outcome["failure"]["cause"] = json!("");
-    outcome["copy"] = copied(2, 500);
+    outcome["copies"] = json!([copied(2, 500)]);
     report(&services, input(1, &json!([]), &[outcome])).await.unwrap_err();
     let document = document(&services.events()[0]);
     let target = &document["targets"][0];
     assert_eq!((&target["error"], &target["message"]), (&json!("States.Timeout"), &json!("")));
     assert_eq!(target["bytesCopied"], 500, "what an earlier invocation copied is told");
+}
+
+#[tokio::test]
+async fn shards_are_added_up() {
+    let services = Services::default();
+    let mut outcome = succeeded("eu-west-1");
+    let mut handed_out = copied(1, 0);
+    handed_out["done"] = json!(false);
+    handed_out["shards"] = json!([{"layers": [{"digest": Digest::of(b"a").as_str(), "size": 1}]}]);
+    (handed_out["cursor"]["layersCopied"], handed_out["cursor"]["layersStreamed"]) = (json!(0), json!(0));
+    handed_out["layersForeign"] = json!(2);
+    outcome["copies"] = json!([handed_out, copied(2, 1000), copied(1, 3000)]);
+    report(&services, input(1, &json!([]), &[outcome])).await.unwrap();
+    let document = document(&services.events()[0]);
+    let target = &document["targets"][0];
+    for (field, value) in [
+        ("shards", 2),
+        ("layersCopied", 3),
+        ("layersStreamed", 1),
+        ("layersSkipped", 2),
+        ("layersForeign", 2),
+        ("bytesCopied", 4000),
+        ("bytesSkipped", 10),
+        ("durationMs", 30 + 70 + 3 * 200),
+    ] {
+        assert_eq!(target[field], json!(value), "{field}");
+    }
 }
 
 #[tokio::test]

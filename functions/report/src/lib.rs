@@ -21,6 +21,9 @@ const SCHEMA_VERSION: u32 = 1;
 /// The source of the events that carry reports.
 pub const EVENT_SOURCE: &str = "ecr-replicator";
 
+/// The state that runs when every blob is at the target.
+const PUT_MANIFEST: &str = "PutManifest";
+
 /// The most of one target's error that the execution's cause repeats, in bytes.
 const LINE_LIMIT: usize = 1000;
 
@@ -162,23 +165,27 @@ fn report(execution: Execution, round: FinishedRound) -> Report {
 }
 
 fn target_report(outcome: Outcome, round: u32, image: &Image) -> TargetReport {
-    let Outcome { target, ensure, copy, put, failure } = outcome;
+    let Outcome { target, ensure, copies, put, failure } = outcome;
     let status = match (&put, &failure) {
         (Some(put), None) => put.status,
         (_, Some(failure)) if failure.error == ErrorName::ImageNotFound.as_str() => Status::Skipped,
         (_, Some(failure)) if failure.error == ErrorName::TagConflict.as_str() => Status::Conflict,
         _ => Status::Failed,
     };
+    // What was there is known once the copy is complete: it is what the copy did not have to send.
+    let copied_all = match &failure {
+        Some(failure) => failure.step == PUT_MANIFEST,
+        None => put.is_some(),
+    };
     let (step, error, message) = match failure {
         Some(failure) => (Some(failure.step), Some(failure.error), Some(message(&failure.cause))),
         None => (None, None, None),
     };
-    let cursor = copy.as_ref().map(|copy| &copy.cursor);
-    let durations = [
-        ensure.as_ref().map(|ensure| ensure.duration_ms),
-        cursor.map(|cursor| cursor.duration_ms),
-        put.as_ref().map(|put| put.duration_ms),
-    ];
+    let cursors = || copies.iter().map(|copy| &copy.cursor);
+    let layers_copied = cursors().map(|cursor| cursor.layers_copied).sum();
+    let bytes_copied = cursors().map(|cursor| cursor.bytes_copied).sum();
+    let durations = [ensure.as_ref().map(|ensure| ensure.duration_ms), put.as_ref().map(|put| put.duration_ms)];
+    let durations = durations.into_iter().flatten().chain(cursors().map(|cursor| cursor.duration_ms));
     let completed_at = put.as_ref().map(|put| put.completed_at);
     TargetReport {
         region: target.region,
@@ -191,12 +198,14 @@ fn target_report(outcome: Outcome, round: u32, image: &Image) -> TargetReport {
         repository_created: ensure.is_some_and(|ensure| ensure.created),
         manifests_copied: put.as_ref().map_or(0, |put| put.manifests_copied),
         manifests_skipped: put.as_ref().map_or(0, |put| put.manifests_skipped),
-        layers_copied: cursor.map_or(0, |cursor| cursor.layers_copied),
-        layers_skipped: copy.as_ref().map_or(0, |copy| copy.layers_skipped),
-        layers_foreign: copy.as_ref().map_or(0, |copy| copy.layers_foreign),
-        bytes_copied: cursor.map_or(0, |cursor| cursor.bytes_copied),
-        bytes_skipped: copy.as_ref().map_or(0, |copy| copy.bytes_skipped),
-        duration_ms: durations.into_iter().flatten().sum(),
+        layers_copied,
+        layers_streamed: cursors().map(|cursor| cursor.layers_streamed).sum(),
+        layers_skipped: if copied_all { image.blobs.saturating_sub(layers_copied) } else { 0 },
+        layers_foreign: copies.iter().map(|copy| copy.layers_foreign).max().unwrap_or(0),
+        bytes_copied,
+        bytes_skipped: if copied_all { image.bytes.saturating_sub(bytes_copied) } else { 0 },
+        shards: copies.iter().filter(|copy| copy.shards.is_empty()).count(),
+        duration_ms: durations.sum(),
         completed_at,
         lag_ms: image.pushed_at.zip(completed_at).map(|(pushed, completed)| milliseconds_between(pushed, completed)),
     }

@@ -226,7 +226,8 @@ pub struct Outcome {
     /// EnsureRepository's result, if it came to one.
     pub ensure: Option<Ensured>,
     /// The last result of each CopyLayers that came to one: first the one for the whole image, then those of its
-    /// shards; and again after each repair.
+    /// shards; and again after each repair. Absent when the iteration did not get there.
+    #[serde(default)]
     pub copies: Vec<Copied>,
     /// PutManifest's result, if it came to one.
     pub put: Option<Put>,

@@ -373,7 +373,11 @@ impl<'a> Copy<'a> {
         match ended {
             Ok(Ended::Stored) => LayerCopy::Done { size: blob.size, streamed: false },
             Ok(Ended::OutOfTime) => LayerCopy::Paused { upload: sending.save(&blob.digest), advanced },
-            Err(error) => LayerCopy::Failed { error, upload: Some(sending.save(&blob.digest)), advanced },
+            // What may pass goes on where it stands; anything else starts again.
+            Err(error) if error.name().class() == Class::Retry => {
+                LayerCopy::Failed { error, upload: Some(sending.save(&blob.digest)), advanced }
+            }
+            Err(error) => LayerCopy::Failed { error, upload: None, advanced: false },
         }
     }
 
@@ -508,5 +512,35 @@ impl Pace {
         if slowest.is_none_or(|slowest| seen.of(ASSUMED_RATE) > slowest.of(ASSUMED_RATE)) {
             *slowest = Some(seen);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1024 * 1024;
+
+    #[test]
+    fn a_stream_s_time_is_assumed_until_one_is_seen_and_then_the_slowest_s() {
+        let pace = Pace::default();
+        assert_eq!(pace.of_a_stream(640 * MIB, 1), Duration::from_secs(10));
+        assert_eq!(pace.of_a_stream(640 * MIB, 8), Duration::from_secs(80));
+        pace.observe_stream(Rate { bytes: 100 * MIB, time: Duration::from_secs(5) });
+        pace.observe_stream(Rate { bytes: 20 * MIB, time: Duration::from_secs(2) });
+        pace.observe_stream(Rate { bytes: 300 * MIB, time: Duration::from_secs(3) });
+        assert_eq!(pace.of_a_stream(640 * MIB, 8), Duration::from_secs(64));
+    }
+
+    #[tokio::test]
+    async fn the_budget_is_shared_and_takes_what_is_larger_than_itself_alone() {
+        let budget = Budget::new(10);
+        let first = budget.take(6 * MIB).await.unwrap();
+        let second = budget.take(100 * MIB);
+        tokio::pin!(second);
+        assert!(futures::poll!(&mut second).is_pending(), "it fits only alone");
+        drop(first);
+        assert_eq!(second.await.unwrap().num_permits(), 10);
+        assert_eq!(budget.take(1).await.unwrap().num_permits(), 1);
     }
 }
