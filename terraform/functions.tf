@@ -14,8 +14,8 @@ locals {
     }
     copy-layers = {
       description     = "Copies the layers that a target is missing, hashing each on its way"
-      memory_mb       = 2048
-      timeout_seconds = 900
+      memory_mb       = var.copy_layers.memory_mb
+      timeout_seconds = var.copy_layers.timeout_seconds
     }
     put-manifest = {
       description     = "Puts an image's manifests, children first and the tag last"
@@ -26,6 +26,13 @@ locals {
       description     = "Reports how a round went for each target, and fails the execution if one failed"
       memory_mb       = 256
       timeout_seconds = 60
+    }
+  }
+
+  function_environments = {
+    copy-layers = {
+      MAX_SHARDS = tostring(var.copy_layers.max_shards)
+      UPLOADS    = var.copy_layers.uploads
     }
   }
 
@@ -54,6 +61,13 @@ resource "aws_lambda_function" "this" {
   filename         = local.packages[each.key]
   source_code_hash = filebase64sha256(local.packages[each.key])
   publish          = true
+
+  dynamic "environment" {
+    for_each = contains(keys(local.function_environments), each.key) ? [local.function_environments[each.key]] : []
+    content {
+      variables = environment.value
+    }
+  }
 
   logging_config {
     log_format            = "JSON"

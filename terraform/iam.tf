@@ -47,25 +47,37 @@ locals {
       },
     ]
 
-    copy-layers = [
-      {
-        Sid      = "ReadSource"
-        Effect   = "Allow"
-        Action   = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
-        Resource = local.source_repository_arns
-      },
-      {
-        Sid    = "UploadToTarget"
-        Effect = "Allow"
-        Action = [
-          "ecr:BatchCheckLayerAvailability",
-          "ecr:CompleteLayerUpload",
-          "ecr:InitiateLayerUpload",
-          "ecr:UploadLayerPart",
-        ]
-        Resource = local.target_repository_arns
-      },
-    ]
+    copy-layers = concat(
+      [
+        {
+          Sid      = "ReadSource"
+          Effect   = "Allow"
+          Action   = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
+          Resource = local.source_repository_arns
+        },
+        # The API's calls; a registry's endpoint, to which layers are streamed, asks for the same.
+        {
+          Sid    = "UploadToTarget"
+          Effect = "Allow"
+          Action = [
+            "ecr:BatchCheckLayerAvailability",
+            "ecr:CompleteLayerUpload",
+            "ecr:InitiateLayerUpload",
+            "ecr:UploadLayerPart",
+          ]
+          Resource = local.target_repository_arns
+        },
+      ],
+      # What is streamed needs a token. It opens nothing that the statements above do not, and IAM knows no resource for it.
+      var.copy_layers.uploads == "auto" ? [
+        {
+          Sid      = "SignInToTarget"
+          Effect   = "Allow"
+          Action   = ["ecr:GetAuthorizationToken"]
+          Resource = ["*"]
+        },
+      ] : [],
+    )
 
     put-manifest = [
       {

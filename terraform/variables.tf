@@ -22,6 +22,38 @@ variable "architecture" {
   }
 }
 
+variable "copy_layers" {
+  description = "How layers are copied: the function's memory and time-out; uploads by auto (streamed, or by parts: decided for each layer) or parts (through the ECR API only, for a network without a route to the registries' endpoints); and how many functions may copy one image to one target side by side."
+  type = object({
+    memory_mb       = optional(number, 2048)
+    timeout_seconds = optional(number, 900)
+    uploads         = optional(string, "auto")
+    max_shards      = optional(number, 4)
+  })
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = var.copy_layers.memory_mb >= 256 && var.copy_layers.memory_mb <= 10240 && floor(var.copy_layers.memory_mb) == var.copy_layers.memory_mb
+    error_message = "The memory is 256 to 10240 MB, a whole number."
+  }
+
+  validation {
+    condition     = var.copy_layers.timeout_seconds >= 10 && var.copy_layers.timeout_seconds <= 900 && floor(var.copy_layers.timeout_seconds) == var.copy_layers.timeout_seconds
+    error_message = "The time-out is 10 to 900 seconds, a whole number."
+  }
+
+  validation {
+    condition     = contains(["auto", "parts"], var.copy_layers.uploads)
+    error_message = "The uploads are auto or parts."
+  }
+
+  validation {
+    condition     = var.copy_layers.max_shards >= 1 && var.copy_layers.max_shards <= 40 && floor(var.copy_layers.max_shards) == var.copy_layers.max_shards
+    error_message = "One image is copied to one target by 1 to 40 functions side by side, a whole number."
+  }
+}
+
 variable "execution_log_level" {
   description = "What the state machine logs of its executions: ALL (development), ERROR, FATAL or OFF."
   type        = string

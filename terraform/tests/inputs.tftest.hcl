@@ -139,6 +139,106 @@ run "an_alarm_action_that_is_no_arn" {
   expect_failures = [var.alarm_actions]
 }
 
+run "a_copy_with_too_little_memory" {
+  command = plan
+
+  variables {
+    copy_layers = { memory_mb = 255 }
+  }
+
+  expect_failures = [var.copy_layers]
+}
+
+run "a_copy_with_more_memory_than_lambda_has" {
+  command = plan
+
+  variables {
+    copy_layers = { memory_mb = 10241 }
+  }
+
+  expect_failures = [var.copy_layers]
+}
+
+run "a_copy_with_a_fraction_of_a_megabyte" {
+  command = plan
+
+  variables {
+    copy_layers = { memory_mb = 512.5 }
+  }
+
+  expect_failures = [var.copy_layers]
+}
+
+run "a_copy_that_ends_before_it_begins" {
+  command = plan
+
+  variables {
+    copy_layers = { timeout_seconds = 9 }
+  }
+
+  expect_failures = [var.copy_layers]
+}
+
+run "a_copy_that_takes_longer_than_lambda_lets_it" {
+  command = plan
+
+  variables {
+    copy_layers = { timeout_seconds = 901 }
+  }
+
+  expect_failures = [var.copy_layers]
+}
+
+run "a_copy_with_a_fraction_of_a_second" {
+  command = plan
+
+  variables {
+    copy_layers = { timeout_seconds = 10.5 }
+  }
+
+  expect_failures = [var.copy_layers]
+}
+
+run "an_unknown_way_to_upload" {
+  command = plan
+
+  variables {
+    copy_layers = { uploads = "stream" }
+  }
+
+  expect_failures = [var.copy_layers]
+}
+
+run "no_function_to_copy_an_image" {
+  command = plan
+
+  variables {
+    copy_layers = { max_shards = 0 }
+  }
+
+  expect_failures = [var.copy_layers]
+}
+
+run "more_functions_for_one_image_than_a_map_runs" {
+  command = plan
+
+  variables {
+    copy_layers = { max_shards = 41 }
+  }
+
+  expect_failures = [var.copy_layers]
+}
+
+run "a_fraction_of_a_function" {
+  command = plan
+
+  variables {
+    copy_layers = { max_shards = 1.5 }
+  }
+
+  expect_failures = [var.copy_layers]
+}
+
 run "a_package_that_is_not_there" {
   command = plan
 

@@ -45,6 +45,7 @@ run "each_function_may_do_what_it_calls_and_nothing_else" {
         "UploadToTarget ecr:CompleteLayerUpload",
         "UploadToTarget ecr:InitiateLayerUpload",
         "UploadToTarget ecr:UploadLayerPart",
+        "SignInToTarget ecr:GetAuthorizationToken",
         "WriteLogs logs:CreateLogStream",
         "WriteLogs logs:PutLogEvents",
       ]
@@ -144,7 +145,33 @@ run "reading_is_of_the_source_and_writing_of_the_targets" {
   }
 }
 
-run "no_policy_has_a_wildcard_action_and_only_the_state_machine_a_wildcard_resource" {
+run "without_streams_no_token_is_asked_for" {
+  command = plan
+
+  variables {
+    copy_layers = { uploads = "parts" }
+  }
+
+  assert {
+    condition = flatten([
+      for statement in jsondecode(aws_iam_role_policy.function["copy-layers"].policy).Statement : [
+        for action in statement.Action : "${statement.Sid} ${action}"
+      ]
+      ]) == [
+      "ReadSource ecr:BatchGetImage",
+      "ReadSource ecr:GetDownloadUrlForLayer",
+      "UploadToTarget ecr:BatchCheckLayerAvailability",
+      "UploadToTarget ecr:CompleteLayerUpload",
+      "UploadToTarget ecr:InitiateLayerUpload",
+      "UploadToTarget ecr:UploadLayerPart",
+      "WriteLogs logs:CreateLogStream",
+      "WriteLogs logs:PutLogEvents",
+    ]
+    error_message = "The copy-layers function may do something else than copy by parts."
+  }
+}
+
+run "no_policy_has_a_wildcard_action_and_few_a_wildcard_resource" {
   command = plan
 
   assert {
@@ -163,10 +190,10 @@ run "no_policy_has_a_wildcard_action_and_only_the_state_machine_a_wildcard_resou
     condition = alltrue([
       for resource in flatten([
         for policy in concat(values(aws_iam_role_policy.function)[*].policy, [aws_iam_role_policy.event_rule.policy]) :
-        [for statement in jsondecode(policy).Statement : statement.Resource]
+        [for statement in jsondecode(policy).Statement : statement.Resource if statement.Action != ["ecr:GetAuthorizationToken"]]
       ]) : can(regex("^arn:aws:[a-z]+:[a-z0-9-]+:123456789012:.+", resource))
     ])
-    error_message = "A policy has a resource that is not bound to a service, a region and the account."
+    error_message = "A policy beside the state machine's has a resource that is not bound to a service, a region and the account, and not for a token alone."
   }
 }
 

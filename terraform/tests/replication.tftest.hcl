@@ -109,6 +109,7 @@ run "the_state_machine_is_rendered_whole" {
       for state, definition in merge(
         jsondecode(aws_sfn_state_machine.this.definition).States,
         jsondecode(aws_sfn_state_machine.this.definition).States.ReplicateToTargets.ItemProcessor.States,
+        jsondecode(aws_sfn_state_machine.this.definition).States.ReplicateToTargets.ItemProcessor.States.CopyShards.ItemProcessor.States,
       ) : state => definition.Arguments.FunctionName if definition.Type == "Task"
       } == {
       ResolveImage     = "arn:aws:lambda:eu-central-1:123456789012:function:ecr-replicator-resolve-image:live"
@@ -126,6 +127,7 @@ run "the_state_machine_is_rendered_whole" {
       for definition in values(merge(
         jsondecode(aws_sfn_state_machine.this.definition).States,
         jsondecode(aws_sfn_state_machine.this.definition).States.ReplicateToTargets.ItemProcessor.States,
+        jsondecode(aws_sfn_state_machine.this.definition).States.ReplicateToTargets.ItemProcessor.States.CopyShards.ItemProcessor.States,
         )) : definition.TimeoutSeconds > one([
         for function in aws_lambda_function.this : function.timeout if endswith(definition.Arguments.FunctionName, ":${function.function_name}:live")
       ]) if definition.Type == "Task"
@@ -201,6 +203,59 @@ run "functions_are_as_large_and_as_patient_as_their_step_needs" {
   assert {
     condition     = { for step, alias in aws_lambda_alias.live : step => "${alias.function_name}:${alias.name}" } == { for step, function in aws_lambda_function.this : step => "${function.function_name}:live" }
     error_message = "A function has no alias live."
+  }
+}
+
+run "layers_are_copied_as_the_module_says" {
+  command = plan
+
+  assert {
+    condition = {
+      for step, function in aws_lambda_function.this : step => join(" ", flatten([
+        for environment in function.environment : [for name, value in environment.variables : "${name}=${value}"]
+      ]))
+      } == {
+      resolve-image = ""
+      ensure-repo   = ""
+      copy-layers   = "MAX_SHARDS=4 UPLOADS=auto"
+      put-manifest  = ""
+      report        = ""
+    }
+    error_message = "A function has another environment: the copy-layers function alone has one."
+  }
+}
+
+run "layers_are_copied_as_asked" {
+  command = plan
+
+  variables {
+    copy_layers = { memory_mb = 10240, timeout_seconds = 10, uploads = "parts", max_shards = 40 }
+  }
+
+  assert {
+    condition = (
+      aws_lambda_function.this["copy-layers"].memory_size == 10240
+      && aws_lambda_function.this["copy-layers"].timeout == 10
+      && one(aws_lambda_function.this["copy-layers"].environment).variables == tomap({ MAX_SHARDS = "40", UPLOADS = "parts" })
+    )
+    error_message = "The copy-layers function has other settings than asked."
+  }
+}
+
+run "what_is_not_asked_for_keeps_its_default" {
+  command = plan
+
+  variables {
+    copy_layers = { memory_mb = 256, timeout_seconds = 900, uploads = null, max_shards = 1 }
+  }
+
+  assert {
+    condition = (
+      aws_lambda_function.this["copy-layers"].memory_size == 256
+      && aws_lambda_function.this["copy-layers"].timeout == 900
+      && one(aws_lambda_function.this["copy-layers"].environment).variables == tomap({ MAX_SHARDS = "1", UPLOADS = "auto" })
+    )
+    error_message = "An attribute that is null does not take its default."
   }
 }
 

@@ -39,6 +39,7 @@ module "ecr_replicator" {
   target_regions      = var.target_regions
   package_dir         = var.package_dir
   architecture        = var.architecture
+  copy_layers         = var.copy_layers
   execution_log_level = "ALL"
   log_retention_days  = 1
 }

@@ -5,6 +5,18 @@ variable "architecture" {
   nullable    = false
 }
 
+variable "copy_layers" {
+  description = "How layers are copied: what is set here, instead of the module's defaults."
+  type = object({
+    memory_mb       = optional(number)
+    timeout_seconds = optional(number)
+    uploads         = optional(string)
+    max_shards      = optional(number)
+  })
+  default  = {}
+  nullable = false
+}
+
 variable "endpoint" {
   description = "URL of the local stack, such as http://127.0.0.1:4566."
   type        = string
