@@ -6,11 +6,12 @@ use std::{
 };
 
 use aws_sdk_ecr::primitives::Blob;
-use copy_layers::{Dependencies, Error, handle};
+use copy_layers::{Dependencies, Error, Settings, handle};
 use ecr_local::{Config, Fault, MissingLayerAnswer};
-use serde_json::json;
+use serde_json::{Value, json};
 use shared::{
     contract::{Copied, Cursor, Upload},
+    copy::Uploads,
     error::{ErrorName, Named as _},
     layer::Hash,
     names::Digest,
@@ -19,7 +20,20 @@ use shared::{
 
 use crate::world::{PART_SIZE, REPOSITORY, SOURCE, TARGET, World, layer, manifest, target_input};
 
-const FUNCTION_MEMORY: i32 = 256;
+/// By parts: most of what can happen to a layer happens on that road. `mod streams` has the other.
+const BY_PARTS: Settings = Settings { memory: 256, uploads: Uploads::Parts, max_shards: 4 };
+const AUTO: Settings = Settings { uploads: Uploads::Auto, ..BY_PARTS };
+
+async fn call(world: &World, settings: Settings, input: Value, deadline: Deadline) -> Result<Copied, Error> {
+    let dependencies = Dependencies::new(world.registries().await, settings).unwrap();
+    handle(&dependencies, decode(input).unwrap(), deadline).await
+}
+
+fn input(digest: &Digest, cursor: Option<&Cursor>) -> Value {
+    let mut input = target_input(digest, None);
+    (input["layers"], input["cursor"]) = (Value::Null, json!(cursor));
+    input
+}
 
 async fn copy_from(
     world: &World,
@@ -27,10 +41,7 @@ async fn copy_from(
     cursor: Option<Cursor>,
     deadline: Deadline,
 ) -> Result<Copied, Error> {
-    let mut input = target_input(digest, None);
-    input["cursor"] = json!(cursor);
-    let dependencies = Dependencies::new(world.registries().await, FUNCTION_MEMORY).unwrap();
-    handle(&dependencies, decode(input).unwrap(), deadline).await
+    call(world, BY_PARTS, input(digest, cursor.as_ref()), deadline).await
 }
 
 fn deadline_in(time: Duration) -> Deadline {
@@ -71,7 +82,7 @@ async fn every_missing_blob_is_copied_in_parts() {
     let copied = copy(&world, &digest).await.unwrap();
     assert!(copied.done);
     assert_eq!((copied.cursor.layers_copied, copied.cursor.bytes_copied), (2, content.len() as u64 + 6));
-    assert_eq!((copied.layers_skipped, copied.bytes_skipped, copied.layers_foreign), (0, 0, 0));
+    assert_eq!((copied.cursor.layers_streamed, copied.layers_foreign), (0, 0));
     assert!(copied.cursor.uploads.is_empty());
     assert_eq!(world.calls(TARGET, "UploadLayerPart"), 5 + 1, "five parts of the layer, one of the config");
     assert_eq!(world.uploaded(TARGET), content.len() as u64 + 6);
@@ -86,11 +97,10 @@ async fn a_blob_that_is_there_is_not_sent_whichever_way_the_registry_says_so() {
         world.push_blob(TARGET, &content).await;
         world.ecr.reset_stats();
         let copied = copy(&world, &digest).await.unwrap();
-        assert_eq!((copied.cursor.layers_copied, copied.layers_skipped), (1, 1));
-        assert_eq!((copied.cursor.bytes_copied, copied.bytes_skipped), (6, content.len() as u64));
+        assert_eq!((copied.cursor.layers_copied, copied.cursor.bytes_copied), (1, 6));
         assert_eq!(world.uploaded(TARGET), 6);
         let again = copy(&world, &digest).await.unwrap();
-        assert_eq!((again.cursor.layers_copied, again.layers_skipped), (0, 2));
+        assert_eq!((again.done, again.cursor.layers_copied), (true, 0));
         assert_eq!(world.uploaded(TARGET), 6, "nothing is sent twice");
     }
 }
@@ -159,10 +169,11 @@ async fn near_the_deadline_it_stops_and_goes_on_at_the_next_byte() {
         cursor = serde_json::from_value(serde_json::to_value(copied.cursor).unwrap()).unwrap();
     };
     assert!(invocations > 2, "the layer was meant to need several invocations");
-    assert_eq!((copied.cursor.layers_copied, copied.layers_skipped), (2, 0));
+    assert_eq!(copied.cursor.layers_copied, 2);
     assert_eq!(world.calls(TARGET, "UploadLayerPart"), parts as u64 + 1, "no part is sent twice");
     assert_eq!(world.calls(TARGET, "InitiateLayerUpload"), 2, "no layer starts again");
-    assert_eq!(world.calls(SOURCE, "DownloadLayer"), parts as u64 + 1, "no part is read twice");
+    let reads = world.calls(SOURCE, "DownloadLayer");
+    assert!(reads < parts as u64 + 1 + invocations, "only what was read ahead is read again: {reads}");
     assert_whole(&world, &content).await;
 }
 
@@ -170,7 +181,7 @@ async fn near_the_deadline_it_stops_and_goes_on_at_the_next_byte() {
 async fn an_error_that_may_pass_does_not_cost_what_others_have_sent() {
     let (world, digest, content) = world_with_layer(Config::default()).await;
     // The layer is begun first and stops midway; the config cannot begin.
-    world.ecr.fault(Fault::new("InitiateLayerUpload", 429, "TooManyRequestsException").skip(1).times(3));
+    world.ecr.fault(Fault::new("InitiateLayerUpload", 500, "ServerException").skip(1).times(3));
     let stopped = copy_from(&world, &digest, None, deadline_after_looks(5)).await.unwrap();
     assert!(!stopped.done);
     assert_eq!(stopped.cursor.uploads.len(), 1);
@@ -314,9 +325,11 @@ async fn bytes_that_are_not_the_layers_are_never_completed() {
     let id = begun(&world, &content, 1).await;
     // The hash of other bytes than those that were sent stands for a source that changed its mind midway.
     let cursor = cursor(&content, id, PART_SIZE, &layer(99, usize::try_from(PART_SIZE).unwrap()));
-    let error = copy_from(&world, &digest, Some(cursor), deadline_in(Duration::from_mins(15))).await.unwrap_err();
-    assert_eq!(error.name(), ErrorName::DigestMismatch);
+    let stopped = copy_from(&world, &digest, Some(cursor), deadline_in(Duration::from_mins(15))).await.unwrap();
     assert_eq!(world.calls(TARGET, "CompleteLayerUpload"), 1, "the config alone");
+    assert_eq!((stopped.done, stopped.cursor.uploads.len()), (false, 0), "the layer starts again");
+    copy_from(&world, &digest, Some(stopped.cursor), deadline_in(Duration::from_mins(15))).await.unwrap();
+    assert_whole(&world, &content).await;
 }
 
 #[tokio::test]
@@ -327,7 +340,7 @@ async fn one_layer_that_fails_does_not_keep_the_others_from_arriving() {
     let error = copy(&world, &digest).await.unwrap_err();
     assert_eq!(error.name(), ErrorName::AccessDenied);
     let copied = copy(&world, &digest).await.unwrap();
-    assert_eq!((copied.cursor.layers_copied, copied.layers_skipped), (1, 1));
+    assert_eq!(copied.cursor.layers_copied, 1);
     assert_whole(&world, &content).await;
 }
 
@@ -336,9 +349,9 @@ async fn errors_say_which_side_and_which_call() {
     let (world, digest, _) = world_with_layer(Config::default()).await;
     for (fault, name, text) in [
         (
-            Fault::new("InitiateLayerUpload", 429, "").in_region(TARGET),
+            Fault::new("BatchCheckLayerAvailability", 429, "").in_region(TARGET),
             ErrorName::RegistryThrottled,
-            "InitiateLayerUpload on prod/app in eu-west-1",
+            "BatchCheckLayerAvailability on prod/app in eu-west-1",
         ),
         (
             Fault::new("InitiateLayerUpload", 400, "RepositoryNotFoundException").in_region(TARGET),
@@ -373,5 +386,259 @@ async fn errors_say_which_side_and_which_call() {
         assert_eq!(diagnostic.error_type, name.as_str(), "{}", diagnostic.error_message);
         assert!(diagnostic.error_message.contains(text), "{}", diagnostic.error_message);
         assert!(!diagnostic.error_message.contains("X-Amz"), "{}", diagnostic.error_message);
+    }
+}
+
+#[tokio::test]
+async fn throttling_slows_a_layer_down_and_does_not_fail_it() {
+    for code in ["ThrottleException", "TooManyRequestsException"] {
+        for operation in ["InitiateLayerUpload", "UploadLayerPart", "CompleteLayerUpload"] {
+            let (world, digest, content) = world_with_layer(Config::default()).await;
+            // More often than the SDK tries.
+            let status = if code == "ThrottleException" { 400 } else { 429 };
+            world.ecr.fault(Fault::new(operation, status, code).in_region(TARGET).times(7));
+            let copied = copy(&world, &digest).await.unwrap();
+            assert_eq!((copied.done, copied.cursor.layers_copied), (true, 2), "{operation} {code}");
+            assert_eq!(
+                world.calls(TARGET, "UploadLayerPart") - if operation == "UploadLayerPart" { 7 } else { 0 },
+                5 + 1
+            );
+            assert_whole(&world, &content).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn throttling_until_the_deadline_is_told() {
+    let (world, digest, _) = world_with_layer(Config::default()).await;
+    world.ecr.fault(Fault::new("InitiateLayerUpload", 429, "").in_region(TARGET).for_ever());
+    let error = copy_from(&world, &digest, None, deadline_in(Duration::from_secs(4))).await.unwrap_err();
+    assert_eq!(error.name(), ErrorName::RegistryThrottled);
+}
+
+#[tokio::test]
+async fn what_a_killed_invocation_sent_is_not_sent_again_at_whichever_part_it_was_killed() {
+    let parts = 5;
+    for killed_after in 0..=parts {
+        let (world, digest, content) = world_with_layer(Config::default()).await;
+        let id = begun(&world, &content, 1).await;
+        let cursor = cursor(&content, id, PART_SIZE, &content[..usize::try_from(PART_SIZE).unwrap()]);
+        // The first invocation is dropped when the part that it is sending stalls: nothing that it learnt is left.
+        let stall = Fault { delay_ms: Some(600_000), ..Fault::new("UploadLayerPart", 500, "ServerException") };
+        let sent = |world: &World| world.uploaded(TARGET);
+        world.ecr.fault(stall.skip(killed_after).for_ever());
+        {
+            let doomed = copy_from(&world, &digest, Some(cursor.clone()), deadline_in(Duration::from_mins(15)));
+            let stalled = async {
+                while world.calls(TARGET, "UploadLayerPart") < 1 + killed_after + 1 {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            tokio::select! {
+                copied = doomed => assert!(copied.unwrap().done, "every part passed"),
+                () = stalled => {}
+            }
+        }
+        world.ecr.clear_faults();
+        let before = sent(&world);
+        let copied = copy_from(&world, &digest, Some(cursor), deadline_in(Duration::from_mins(15))).await.unwrap();
+        assert!(copied.done);
+        let twice = (before.max(sent(&world)) - 6).saturating_sub(content.len() as u64);
+        assert!(twice <= PART_SIZE, "killed after {killed_after} parts: {twice} bytes were sent twice");
+        assert_whole(&world, &content).await;
+    }
+}
+
+#[tokio::test]
+async fn an_image_that_is_there_costs_three_calls() {
+    let world = World::start().await;
+    world.create_repository(TARGET).await;
+    let (digest, _) = world.push_index(Some("v1")).await;
+    call(&world, AUTO, input(&digest, None), deadline_in(Duration::from_mins(15))).await.unwrap();
+    world.ecr.reset_stats();
+    let copied = call(&world, AUTO, input(&digest, None), deadline_in(Duration::from_mins(15))).await.unwrap();
+    assert!(copied.done);
+    let stats = world.ecr.stats();
+    let calls: u64 = stats.regions.values().flat_map(|region| region.calls.values()).sum();
+    assert_eq!(calls, 3, "{stats:?}");
+}
+
+mod shards {
+    use super::*;
+
+    /// An image whose manifest says that its layers are large: that is all that a plan looks at.
+    async fn world_with_large_layers() -> (World, Digest) {
+        let world = World::start().await;
+        world.create_repository(TARGET).await;
+        let blobs: Vec<Vec<u8>> = (0..5).map(|seed| layer(seed, 100)).collect();
+        let blobs: Vec<&[u8]> = blobs.iter().map(Vec::as_slice).collect();
+        let mut image = manifest(&blobs);
+        for blob in &blobs {
+            world.push_blob(SOURCE, blob).await;
+        }
+        for layer in image["layers"].as_array_mut().unwrap() {
+            layer["size"] = json!(300 * 1024 * 1024);
+        }
+        let digest = world.put(SOURCE, &image, None).await;
+        world.ecr.reset_stats();
+        (world, digest)
+    }
+
+    #[tokio::test]
+    async fn more_than_one_function_should_move_is_handed_out() {
+        let (world, digest) = world_with_large_layers().await;
+        let input = input(&digest, None);
+        let copied = call(&world, AUTO, input.clone(), deadline_in(Duration::from_mins(15))).await.unwrap();
+        assert!(!copied.done);
+        assert_eq!(copied.shards.iter().map(|shard| shard.layers.len()).max(), Some(2), "four layers and a config");
+        assert_eq!(copied.shards.len(), 4);
+        assert_eq!(copied.cursor, Cursor::default());
+        assert_eq!((world.calls(TARGET, "InitiateLayerUpload"), world.calls(TARGET, "v2:POST upload")), (0, 0));
+
+        let one = Settings { max_shards: 1, ..AUTO };
+        let copied = call(&world, one, input.clone(), deadline_in(Duration::from_mins(15))).await.unwrap();
+        assert_eq!((copied.done, copied.cursor.layers_copied), (false, 1), "it copied what it could");
+        let error = call(&world, one, input, deadline_in(Duration::from_mins(15))).await.unwrap_err();
+        assert_eq!(error.name(), ErrorName::DigestMismatch, "the layers are not that large");
+    }
+
+    #[tokio::test]
+    async fn a_shard_copies_its_own_layers_and_reads_no_manifest() {
+        let (world, digest, content) = world_with_layer(Config::default()).await;
+        let mut input = input(&digest, None);
+        input["layers"] = json!([{"digest": Digest::of(&content).as_str(), "size": content.len()}]);
+        let copied = call(&world, AUTO, input, deadline_in(Duration::from_mins(15))).await.unwrap();
+        assert_eq!((copied.done, copied.cursor.layers_copied, copied.layers_foreign), (true, 1, 0));
+        assert_eq!(world.calls(SOURCE, "BatchGetImage"), 0);
+        assert_eq!(world.uploaded(TARGET), content.len() as u64);
+    }
+}
+
+#[test]
+fn settings_are_read_from_the_environment() {
+    let read = |uploads: Option<&str>, shards: Option<&str>| {
+        Settings::read(512, |name| match name {
+            "UPLOADS" => uploads.map(ToOwned::to_owned),
+            "MAX_SHARDS" => shards.map(ToOwned::to_owned),
+            _ => None,
+        })
+    };
+    assert_eq!(read(None, None).unwrap(), Settings { memory: 512, ..AUTO });
+    let parts = Settings { memory: 512, max_shards: 40, ..BY_PARTS };
+    assert_eq!(read(Some("parts"), Some("40")).unwrap(), parts);
+    assert_eq!(read(Some("stream"), None).unwrap_err(), "UPLOADS is `stream`: expected `auto` or `parts`");
+    assert_eq!(read(None, Some("0")).unwrap_err(), "MAX_SHARDS is `0`: expected a number from 1 to 40");
+}
+
+mod streams {
+    use super::*;
+
+    async fn stream(world: &World, digest: &Digest) -> Result<Copied, Error> {
+        call(world, AUTO, input(digest, None), deadline_in(Duration::from_mins(15))).await
+    }
+
+    #[tokio::test]
+    async fn a_layer_goes_as_one_request_with_one_token_for_all() {
+        let (world, digest, content) = world_with_layer(Config::default()).await;
+        let copied = stream(&world, &digest).await.unwrap();
+        assert!(copied.done);
+        assert_eq!((copied.cursor.layers_copied, copied.cursor.layers_streamed), (2, 2));
+        assert_eq!(copied.cursor.bytes_copied, content.len() as u64 + 6);
+        for (operation, calls) in [
+            ("GetAuthorizationToken", 1),
+            ("v2:POST upload", 2),
+            ("v2:PATCH upload", 2),
+            ("v2:PUT upload", 2),
+            ("UploadLayerPart", 0),
+            ("InitiateLayerUpload", 0),
+        ] {
+            assert_eq!(world.calls(TARGET, operation), calls, "{operation}");
+        }
+        assert_eq!(world.calls(SOURCE, "DownloadLayer"), 2, "a layer is read in one");
+        assert_eq!(world.uploaded(TARGET), content.len() as u64 + 6);
+        assert_whole(&world, &content).await;
+    }
+
+    #[tokio::test]
+    async fn a_layer_whose_stream_broke_goes_by_parts_and_no_other() {
+        for operation in ["v2:POST upload", "v2:PATCH upload", "v2:PUT upload"] {
+            let (world, digest, content) = world_with_layer(Config::default()).await;
+            world.ecr.fault(Fault::new(operation, 500, "UNKNOWN").in_region(TARGET));
+            let copied = stream(&world, &digest).await.unwrap();
+            assert_eq!((copied.cursor.layers_copied, copied.cursor.layers_streamed), (2, 1), "{operation}");
+            assert_eq!(world.calls(TARGET, "InitiateLayerUpload"), 1, "{operation}");
+            assert_whole(&world, &content).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_whose_last_answer_was_lost_counts_as_done() {
+        let (world, digest, content) = world_with_layer(Config::default()).await;
+        world.ecr.fault(Fault::new("v2:PUT upload", 500, "UNKNOWN").in_region(TARGET).after_effect().times(2));
+        let copied = stream(&world, &digest).await.unwrap();
+        assert_eq!(copied.cursor.layers_streamed, 2);
+        assert_eq!(world.calls(TARGET, "InitiateLayerUpload"), 0);
+        assert_whole(&world, &content).await;
+    }
+
+    #[tokio::test]
+    async fn without_a_token_or_a_right_to_the_endpoint_every_layer_goes_by_parts() {
+        for fault in [
+            Fault::new("GetAuthorizationToken", 400, "AccessDeniedException"),
+            Fault::new("v2:POST upload", 401, "UNAUTHORIZED"),
+            Fault::new("v2:POST upload", 403, "DENIED"),
+        ] {
+            let (world, digest, content) = world_with_layer(Config::default()).await;
+            world.ecr.fault(fault.in_region(TARGET).for_ever());
+            let copied = stream(&world, &digest).await.unwrap();
+            assert_eq!((copied.cursor.layers_copied, copied.cursor.layers_streamed), (2, 0));
+            assert_whole(&world, &content).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_closed_road_is_not_tried_layer_after_layer() {
+        let world = World::start().await;
+        world.create_repository(TARGET).await;
+        let layers: Vec<Vec<u8>> = (0..60).map(|seed| layer(100 + seed, 200)).collect();
+        let blobs: Vec<&[u8]> = layers.iter().map(Vec::as_slice).collect();
+        let digest = world.push_image(Some("v1"), &blobs).await;
+        world.ecr.fault(Fault::new("v2:POST upload", 403, "DENIED").in_region(TARGET).for_ever());
+        let copied = stream(&world, &digest).await.unwrap();
+        assert_eq!((copied.cursor.layers_copied, copied.cursor.layers_streamed), (60, 0));
+        assert!(world.calls(TARGET, "v2:POST upload") <= 16, "those that began together");
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_stalls_is_given_up_in_time_and_goes_on_by_parts() {
+        let (world, digest, content) = world_with_layer(Config::default()).await;
+        let stall = Fault { delay_ms: Some(600_000), ..Fault::new("v2:PATCH upload", 500, "UNKNOWN") };
+        world.ecr.fault(stall.times(2));
+        let deadline = deadline_in(Duration::from_secs(5));
+        let stopped = call(&world, AUTO, input(&digest, None), deadline).await.unwrap();
+        assert!(!stopped.done);
+        assert_eq!(stopped.cursor.uploads.len(), 2, "the next invocation knows not to stream them");
+        let next = input(&digest, Some(&stopped.cursor));
+        let copied = call(&world, AUTO, next, deadline_in(Duration::from_mins(15))).await.unwrap();
+        assert_eq!((copied.cursor.layers_copied, copied.cursor.layers_streamed), (2, 0));
+        assert_eq!(world.calls(TARGET, "InitiateLayerUpload"), 2);
+        assert_whole(&world, &content).await;
+    }
+
+    #[tokio::test]
+    async fn the_token_is_told_to_nobody() {
+        let (world, digest, _) = world_with_layer(Config::default()).await;
+        let repository = world.registries().await.repository(&TARGET.parse().unwrap(), &REPOSITORY.parse().unwrap());
+        let authorization = repository.authorization().await.unwrap();
+        assert!(authorization.credential.len() > 20);
+        for shown in [format!("{authorization:?}"), format!("{repository:?}")] {
+            assert!(!shown.contains(&authorization.credential), "{shown}");
+        }
+        for operation in ["v2:POST upload", "InitiateLayerUpload"] {
+            world.ecr.fault(Fault::new(operation, 403, "AccessDeniedException").in_region(TARGET).for_ever());
+        }
+        let error = stream(&world, &digest).await.unwrap_err();
+        let message = shared::error::diagnostic(&error).error_message;
+        assert!(!message.contains("Basic") && !message.contains("QVdTO"), "{message}");
     }
 }

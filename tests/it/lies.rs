@@ -123,39 +123,50 @@ async fn copy_from(lie: Lie, uploads: Uploads) -> (World, Liar, Result<Copied, E
 
 #[tokio::test]
 async fn a_manifest_that_is_not_its_digest_s_is_refused() {
-    let (world, _, copied) = copy_from(Lie::Manifest).await;
+    let (world, _, copied) = copy_from(Lie::Manifest, Uploads::Auto).await;
     assert_eq!(copied.unwrap_err().name(), ErrorName::DigestMismatch);
     assert_eq!(world.calls(TARGET, "InitiateLayerUpload"), 0);
 }
 
 #[tokio::test]
 async fn a_layer_of_another_size_than_its_manifest_says_is_refused() {
-    let (world, _, copied) = copy_from(Lie::Size).await;
-    assert_eq!(copied.unwrap_err().name(), ErrorName::DigestMismatch);
-    assert_eq!(world.calls(TARGET, "CompleteLayerUpload"), 0);
+    for uploads in ROADS {
+        let (world, _, copied) = copy_from(Lie::Size, uploads).await;
+        assert_eq!(copied.unwrap_err().name(), ErrorName::DigestMismatch);
+        assert_eq!(world.calls(TARGET, "CompleteLayerUpload") + world.calls(TARGET, "v2:PUT upload"), 0);
+    }
 }
 
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
-    let (_, liar, copied) = copy_from(Lie::Redirect).await;
-    assert_eq!(copied.unwrap_err().name(), ErrorName::RegistryUnavailable);
-    assert_eq!(liar.elsewhere.load(Ordering::SeqCst), 0, "nothing but the source and the targets is contacted");
+    for uploads in ROADS {
+        let (_, liar, copied) = copy_from(Lie::Redirect, uploads).await;
+        assert_eq!(copied.unwrap_err().name(), ErrorName::RegistryUnavailable);
+        assert_eq!(liar.elsewhere.load(Ordering::SeqCst), 0, "nothing but the source and the targets is contacted");
+    }
 }
 
 #[tokio::test]
 async fn a_download_that_breaks_off_is_read_again() {
-    let (world, liar, copied) = copy_from(Lie::BreakOff(2)).await;
-    assert_eq!(copied.unwrap().cursor.layers_copied, 2);
-    assert_eq!(liar.downloads.load(Ordering::SeqCst), 2 + 2, "each of two blobs once, and each break once more");
-    world.put(TARGET, &crate::world::manifest(&[b"config", &layer(1, 5000)]), None).await;
+    for uploads in ROADS {
+        let (world, liar, copied) = copy_from(Lie::BreakOff(2), uploads).await;
+        let cursor = copied.unwrap().cursor;
+        assert_eq!(cursor.layers_copied, 2);
+        assert_eq!(cursor.layers_streamed, if uploads == Uploads::Auto { 2 } else { 0 }, "the stream waits for it");
+        assert_eq!(liar.downloads.load(Ordering::SeqCst), 2 + 2, "each of two blobs once, and each break once more");
+        world.put(TARGET, &crate::world::manifest(&[b"config", &layer(1, 5000)]), None).await;
+    }
 }
 
 #[tokio::test]
 async fn a_download_that_always_breaks_off_is_told_without_its_url() {
-    let (_, _, copied) = copy_from(Lie::BreakOff(u32::MAX)).await;
-    let diagnostic = diagnostic(&copied.unwrap_err());
-    assert_eq!(diagnostic.error_type, "RegistryUnavailable");
-    let message = diagnostic.error_message;
-    assert!(message.contains(Digest::of(&layer(1, 5000)).as_str()) || message.contains(Digest::of(b"config").as_str()));
-    assert!(message.contains("the download broke") && !message.contains("http"), "{message}");
+    for uploads in ROADS {
+        let (_, _, copied) = copy_from(Lie::BreakOff(u32::MAX), uploads).await;
+        let diagnostic = diagnostic(&copied.unwrap_err());
+        assert_eq!(diagnostic.error_type, "RegistryUnavailable");
+        let message = diagnostic.error_message;
+        let layers = [Digest::of(&layer(1, 5000)), Digest::of(b"config")];
+        assert!(layers.iter().any(|layer| message.contains(layer.as_str())), "{message}");
+        assert!(message.contains("the download broke") && !message.contains("http"), "{message}");
+    }
 }
