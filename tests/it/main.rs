@@ -4,6 +4,7 @@
 mod copy_layers;
 mod ecr_local;
 mod ensure_repo;
+mod foreign_registry;
 mod lies;
 mod local_stack;
 mod put_manifest;
