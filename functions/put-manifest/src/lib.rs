@@ -48,21 +48,29 @@ pub async fn handle(registries: &Registries, input: TargetInput) -> Result<Put, 
     let tree = walk(&source, &image.digest).await?;
 
     let digests: Vec<Digest> = tree.manifests().map(|manifest| manifest.digest.clone()).collect();
-    let there: HashSet<Digest> =
-        target.manifests(&digests).await?.into_iter().map(|manifest| manifest.digest).collect();
+    let (there, tagged) = target.manifests_and_tag(&digests, image.tag.as_ref()).await?;
+    let there: HashSet<Digest> = there.into_iter().map(|manifest| manifest.digest).collect();
     let missing: Vec<&Manifest> = tree.manifests().filter(|manifest| !there.contains(&manifest.digest)).collect();
-    for child in missing.iter().filter(|manifest| manifest.digest != image.digest) {
+    let children: Vec<_> = missing.iter().filter(|manifest| manifest.digest != image.digest).collect();
+    for child in &children {
         target.put_image(child, None).await?;
     }
-    let root = Root { source: &source, target: &target, manifest: &tree.root, is_there: there.contains(&image.digest) };
+    let root = Root {
+        source: &source,
+        target: &target,
+        manifest: &tree.root,
+        is_there: there.contains(&image.digest),
+        is_tagged: tagged.as_ref() == Some(&image.digest),
+    };
     let tagged = match &image.tag {
         Some(tag) => root.put_tagged(tag).await?,
-        None => root.put_untagged().await.map(|()| Tagged::Unchanged)?,
+        None if root.is_there => Tagged::Unchanged,
+        None => root.put_untagged().await.map(|()| Tagged::Changed)?,
     };
     let put = Put {
         status: match tagged {
             Tagged::Superseded => Status::Superseded,
-            Tagged::Unchanged if missing.is_empty() => Status::Unchanged,
+            Tagged::Unchanged if children.is_empty() => Status::Unchanged,
             Tagged::Changed | Tagged::Unchanged => Status::Replicated,
         },
         manifests_copied: missing.len(),
@@ -81,11 +89,11 @@ pub async fn handle(registries: &Registries, input: TargetInput) -> Result<Put, 
     Ok(put)
 }
 
-/// What became of the tag.
+/// What became of the image's own manifest, and of its tag.
 enum Tagged {
     /// It was put.
     Changed,
-    /// It was right.
+    /// It was there, with the tag.
     Unchanged,
     /// The source has moved it to another image.
     Superseded,
@@ -98,6 +106,8 @@ struct Root<'a> {
     manifest: &'a Manifest,
     /// Whether the target has it.
     is_there: bool,
+    /// Whether its tag pointed at it there.
+    is_tagged: bool,
 }
 
 impl Root<'_> {
@@ -114,7 +124,7 @@ impl Root<'_> {
             self.put_untagged().await?;
             return Ok(Tagged::Superseded);
         }
-        if self.target.tagged(tag).await?.as_ref() == Some(&self.manifest.digest) {
+        if self.is_tagged {
             return Ok(Tagged::Unchanged);
         }
         match self.target.put_image(self.manifest, Some(tag)).await? {

@@ -339,13 +339,38 @@ impl Repository {
     /// `DigestMismatch` when the registry's bytes are not those of the digest, `RepositoryNotFound`, `AccessDenied`,
     /// `RegistryThrottled`, `RegistryUnavailable`.
     pub async fn manifests(&self, digests: &[Digest]) -> Result<Vec<Manifest>, RegistryError> {
-        let id = |digest: &Digest| ImageIdentifier::builder().image_digest(digest.as_str()).build();
-        let batches: Vec<Vec<Manifest>> = stream::iter(digests.chunks(BATCH))
-            .map(|batch| self.manifest_batch(batch.iter().map(id).collect()))
+        Ok(self.manifests_and_tag(digests, None).await?.0)
+    }
+
+    /// As [`Repository::manifests`]; and the digest that `tag` points at, `None` when there is no such tag, for no call
+    /// more.
+    ///
+    /// # Errors
+    /// As [`Repository::manifests`].
+    pub async fn manifests_and_tag(
+        &self,
+        digests: &[Digest],
+        tag: Option<&ImageTag>,
+    ) -> Result<(Vec<Manifest>, Option<Digest>), RegistryError> {
+        let by_tag = tag.map(|tag| ImageIdentifier::builder().image_tag(tag.as_str()).build());
+        let by_digest = digests.iter().map(|digest| ImageIdentifier::builder().image_digest(digest.as_str()).build());
+        let ids: Vec<ImageIdentifier> = by_tag.into_iter().chain(by_digest).collect();
+        let batches: Vec<Vec<(Option<String>, Manifest)>> = stream::iter(ids.chunks(BATCH))
+            .map(|batch| self.manifest_batch(batch.to_vec()))
             .buffer_unordered(BATCHES_AT_ONCE)
             .try_collect()
             .await?;
-        Ok(batches.into_iter().flatten().collect())
+        let (mut manifests, mut tagged) = (Vec::new(), None);
+        for (told, manifest) in batches.into_iter().flatten() {
+            if told.is_some() && told.as_deref() == tag.map(ImageTag::as_str) {
+                tagged = Some(manifest.digest.clone());
+            }
+            // An image that is asked for by both may come twice, or once with both.
+            if digests.contains(&manifest.digest) && !manifests.contains(&manifest) {
+                manifests.push(manifest);
+            }
+        }
+        Ok((manifests, tagged))
     }
 
     /// The digest that `tag` points at; `None` when there is no such tag.
@@ -353,11 +378,14 @@ impl Repository {
     /// # Errors
     /// As [`Repository::manifests`].
     pub async fn tagged(&self, tag: &ImageTag) -> Result<Option<Digest>, RegistryError> {
-        let found = self.manifest_batch(vec![ImageIdentifier::builder().image_tag(tag.as_str()).build()]).await?;
-        Ok(found.into_iter().next().map(|manifest| manifest.digest))
+        Ok(self.manifests_and_tag(&[], Some(tag)).await?.1)
     }
 
-    async fn manifest_batch(&self, ids: Vec<ImageIdentifier>) -> Result<Vec<Manifest>, RegistryError> {
+    /// Manifests, each with the tag that it was asked for by.
+    async fn manifest_batch(
+        &self,
+        ids: Vec<ImageIdentifier>,
+    ) -> Result<Vec<(Option<String>, Manifest)>, RegistryError> {
         const OPERATION: &str = "BatchGetImage";
         let answer = self
             .client
@@ -382,14 +410,16 @@ impl Repository {
         let mut manifests = Vec::new();
         for image in answer.images.unwrap_or_default() {
             let content = image.image_manifest.unwrap_or_default();
-            let stated = image.image_id.and_then(|id| id.image_digest).unwrap_or_default();
+            let id = image.image_id;
+            let tag = id.as_ref().and_then(|id| id.image_tag.clone());
+            let stated = id.and_then(|id| id.image_digest).unwrap_or_default();
             let digest = Digest::of(content.as_bytes());
             if stated != digest.as_str() {
                 let message = format!("the manifest of {stated} has the digest {digest}");
                 return Err(self.refused(OPERATION, ErrorName::DigestMismatch, "DigestMismatch", &message));
             }
             let media_type = image.image_manifest_media_type.unwrap_or_default();
-            manifests.push(Manifest { digest, media_type, content });
+            manifests.push((tag, Manifest { digest, media_type, content }));
         }
         Ok(manifests)
     }
