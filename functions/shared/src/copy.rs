@@ -21,7 +21,7 @@ use tracing::warn;
 
 use crate::{
     contract::{Blob, Copied, Cursor, Upload, milliseconds},
-    error::{Class, ErrorName, Named},
+    error::{Class, ErrorName, Named, chain},
     layer::Layer,
     names::Digest,
     parts::Sending,
@@ -274,7 +274,7 @@ impl<'a> Copy<'a> {
             return Err(failures.swap_remove(told));
         }
         for failure in &failures {
-            warn!(region = %self.target.region(), error = failure as &dyn std::error::Error, "goes on with the others");
+            warn!(region = %self.target.region(), error = chain(failure), "a layer is left to the next invocation");
         }
         if !done && !progress {
             return Err(CopyError::NoProgress { seconds: time.as_secs() });
@@ -331,7 +331,7 @@ impl<'a> Copy<'a> {
                     region = %self.target.region(),
                     repository = %self.target.name(),
                     layer = %blob.digest,
-                    error = &error as &dyn std::error::Error,
+                    error = chain(&error),
                     "the stream of a layer ended early: it goes by parts"
                 );
                 if error.closes_the_road() {

@@ -98,6 +98,11 @@ const MESSAGE_LIMIT: usize = 28 * 1024;
 
 /// What the Lambda runtime answers for `error`: its name, and its whole source chain without secrets.
 pub fn diagnostic(error: &impl Named) -> Diagnostic {
+    named(error.name(), &chain(error))
+}
+
+/// What `error` says, and every source of it after that, without secrets.
+pub fn chain(error: &dyn Error) -> String {
     let mut message = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -105,7 +110,7 @@ pub fn diagnostic(error: &impl Named) -> Diagnostic {
         message.push_str(&cause.to_string());
         source = cause.source();
     }
-    named(error.name(), &message)
+    redact(&message)
 }
 
 /// The answer with the name `name` and the text `message`, without secrets.
