@@ -85,6 +85,12 @@ asl-check: tools ## Lint the state machine's definition, as Terraform renders it
 	$(TOOLS)/node/node_modules/.bin/asl-validator --json-path $(RENDERED_ASL)
 	$(TOOLS)/python/bin/statelint $(RENDERED_ASL)
 
+# A benchmark and not a test: what it measures is in target/bench. ARGS are the program's own, such as `--only cold`.
+.PHONY: bench
+bench: ARCH := $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64)
+bench: package ## Measure the functions beside other programs, on this machine (RUNS=5, ARGS=--help)
+	@NO_PROXY=127.0.0.1,localhost cargo run --release --quiet --locked --package bench -- $(ARGS)
+
 NEXTEST_VERSION := 0.9.143
 
 # Where cargo-nextest is not installed, this project's own.

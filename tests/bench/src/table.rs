@@ -1,0 +1,135 @@
+//! The results as Markdown.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use crate::error::Error;
+use crate::results::{Contender, Measured, Results};
+
+const BEGIN: &str = "<!-- bench:begin -->";
+const END: &str = "<!-- bench:end -->";
+
+/// The tables, and where their figures come from.
+pub(crate) fn markdown(results: &Results) -> String {
+    let mut text = format!("Machine: {}.", results.machine);
+    for (peer, version) in &results.peers {
+        let _ = write!(text, " {peer}: {version}.");
+    }
+    text.push_str("\n\n| Workload | Network | Aim | Found | |\n|---|---|---|---|---|\n");
+    for workload in &results.workloads {
+        for judged in &workload.aims {
+            let met = if judged.met { "met" } else { "**missed**" };
+            let _ = writeln!(
+                text,
+                "| {} | {} | {}: {} | {} | {met} |",
+                title(workload),
+                network(workload),
+                judged.contender,
+                judged.aim,
+                judged.found
+            );
+        }
+    }
+    text.push_str(
+        "\n| Workload | Who | Median | Runs | Of the limit | By a peer's time | Calls | Layer bytes | Wire bytes | Peak memory | \
+         Processor time | MB per core and second | Machine busy | Invocations |\n\
+         |---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
+    );
+    for workload in &results.workloads {
+        for contender in &workload.contenders {
+            row(&mut text, workload, contender);
+        }
+    }
+    text.push_str("\n| Workload | Measured | Commit | Runs |\n|---|---|---|---|\n");
+    for workload in &results.workloads {
+        let date = workload.at.strftime("%Y-%m-%d");
+        for contender in &workload.contenders {
+            let runs: Vec<String> = contender.seconds.iter().map(|seconds| format!("{seconds:.2}")).collect();
+            let name = &contender.name;
+            let _ = writeln!(
+                text,
+                "| {}: {name} | {date} | {} | {} s |",
+                workload.name,
+                workload.revision,
+                runs.join(", ")
+            );
+        }
+    }
+    text
+}
+
+fn row(text: &mut String, workload: &Measured, contender: &Contender) {
+    let dash = || "–".to_owned();
+    let ratios: Vec<String> = contender.ratio.iter().map(|(peer, ratio)| format!("{ratio:.2} x {peer}")).collect();
+    let processor = contender.user_seconds + contender.system_seconds;
+    let _ = writeln!(
+        text,
+        "| {} | {} | {:.2} s | {} | {} | {} | {} | {} | {} | {} | {:.1} + {:.1} s | {} | {:.0} % | {} |",
+        title(workload),
+        contender.name,
+        contender.median_seconds,
+        contender.seconds.len(),
+        contender.limit_seconds.map_or_else(dash, |limit| {
+            format!("{:.0} % of {limit:.2} s", 100.0 * limit / contender.median_seconds)
+        }),
+        if contender.ours && !ratios.is_empty() { ratios.join(", ") } else { dash() },
+        contender.calls.values().sum::<u64>(),
+        bytes(contender.layer_bytes),
+        bytes(contender.wire_bytes),
+        bytes(contender.peak_memory),
+        contender.user_seconds,
+        contender.system_seconds,
+        // Of a few bytes it would say nothing.
+        if contender.layer_bytes > 256 * 1024 * 1024 && processor > 0.0 {
+            format!("{:.0}", crate::figures::ratio(contender.layer_bytes, 1_000_000) / processor)
+        } else {
+            dash()
+        },
+        contender.machine_busy * 100.0,
+        contender.invocations.map_or_else(dash, |invocations| invocations.to_string()),
+    );
+}
+
+fn title(workload: &Measured) -> String {
+    format!("{}: {}", workload.name, workload.title)
+}
+
+fn network(workload: &Measured) -> String {
+    match workload.bits_per_second {
+        Some(rate) => format!("{} ms, {} Mbit/s", workload.round_trip_ms, rate / 1_000_000),
+        None => "loopback".to_owned(),
+    }
+}
+
+fn bytes(bytes: u64) -> String {
+    const MIB: u64 = 1024 * 1024;
+    if bytes >= 10 * MIB { format!("{} MiB", bytes / MIB) } else { format!("{} KiB", bytes / 1024) }
+}
+
+/// Writes the tables between their markers in a document.
+pub(crate) fn write(document: &Path, table: &str) -> Result<(), Error> {
+    let text = fs::read_to_string(document).map_err(Error::io(format!("read {}", document.display())))?;
+    let text = replace(&text, table)
+        .ok_or_else(|| Error::Failed(format!("{} has no {BEGIN} and {END}", document.display())))?;
+    fs::write(document, text).map_err(Error::io(format!("write {}", document.display())))
+}
+
+fn replace(text: &str, table: &str) -> Option<String> {
+    let (before, rest) = text.split_once(BEGIN)?;
+    let (_, after) = rest.split_once(END)?;
+    Some(format!("{before}{BEGIN}\n{}\n{END}{after}", table.trim_end()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_takes_the_place_of_the_last_one() {
+        let once = replace("# A\n<!-- bench:begin -->\n<!-- bench:end -->\nB\n", "| 1 |\n").unwrap();
+        assert_eq!(once, "# A\n<!-- bench:begin -->\n| 1 |\n<!-- bench:end -->\nB\n");
+        assert_eq!(replace(&once, "| 1 |\n").unwrap(), once);
+        assert_eq!(replace("nothing", "| 1 |"), None);
+    }
+}
