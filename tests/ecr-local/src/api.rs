@@ -1,5 +1,6 @@
 //! The ECR API: AWS JSON 1.1.
 
+mod arriving;
 mod authorization;
 mod identity;
 mod images;
@@ -13,8 +14,8 @@ mod tags;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use axum::body::{Body, Bytes};
-use axum::extract::{Request, State};
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::header::{CONTENT_TYPE, HeaderName};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
@@ -22,23 +23,23 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
+use self::arriving::Arriving;
 use self::identity::Identity;
+use crate::connection::Connection;
 use crate::ecr::Ecr;
 use crate::error::{Error, Result};
-use crate::faults::Fault;
+use crate::faults::{Fault, Kind};
+use crate::gate::Gate;
 use crate::names::{Account, Region, Registry};
-use crate::uploads::MAX_PART_SIZE;
 
 const TARGET: HeaderName = HeaderName::from_static("x-amz-target");
 const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 const TARGET_PREFIX: &str = "AmazonEC2ContainerRegistry_V20150921.";
-/// The largest part in base64, or the largest manifest with every character escaped, and room for the rest.
-const MAX_BODY_SIZE: u64 = MAX_PART_SIZE / 3 * 4 + 1024 * 1024;
-
 /// A call of the API: who calls, and where.
 #[derive(Debug)]
 struct Call {
+    gate: Gate,
     ecr: Arc<Ecr>,
     identity: Identity,
 }
@@ -114,9 +115,18 @@ impl From<&Fault> for Refusal {
     }
 }
 
+/// The region that a call is for.
+pub(crate) fn region(headers: &HeaderMap) -> Option<Region> {
+    Identity::of(headers).ok().map(|identity| identity.region)
+}
+
 /// Answers a call of the API.
-pub(crate) async fn call(State(ecr): State<Arc<Ecr>>, request: Request) -> Response {
-    match respond(ecr, request).await {
+pub(crate) async fn call(
+    State(gate): State<Gate>,
+    ConnectInfo(connection): ConnectInfo<Connection>,
+    request: Request,
+) -> Response {
+    match respond(gate, &connection, request).await {
         Ok(body) => answer(StatusCode::OK, &body),
         Err(refusal) => refusal.answer(),
     }
@@ -133,33 +143,60 @@ fn answer(status: StatusCode, body: &Value) -> Response {
     response
 }
 
-async fn respond(ecr: Arc<Ecr>, request: Request) -> Result<Value, Refusal> {
+async fn respond(gate: Gate, connection: &Connection, request: Request) -> Result<Value, Refusal> {
     let (head, body) = request.into_parts();
-    // All of it before any answer: a client that is still sending would not read one.
-    let limit = usize::try_from(MAX_BODY_SIZE).unwrap_or(usize::MAX);
-    let body = axum::body::to_bytes(body, limit).await.map_err(|error| {
-        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLargeException", error.to_string())
-    })?;
-    let identity = Identity::of(&head.headers)?;
-    let operation = operation(&head.headers)?;
+    let mut body = Arriving::new(body);
+    let (identity, operation) = match addressed_operation(&head.headers) {
+        Ok(addressed) => addressed,
+        Err(refusal) => {
+            // All of it before any answer: a client that is still sending would not read one.
+            body.whole().await?;
+            return Err(refusal);
+        }
+    };
+    let ecr = Arc::clone(&gate.ecr);
     ecr.counters.call(&identity.region, operation);
-
     let fault = if ecr.faults.concern(operation) {
-        ecr.faults.take(operation, &identity.region, addressed_repository(&body).as_deref())
+        let repository = match ecr.faults.first_cut(operation, &identity.region) {
+            Some(bytes) => body.repository_within(bytes).await?,
+            None => addressed_repository(body.whole().await?),
+        };
+        ecr.faults.take(operation, &identity.region, repository.as_deref())
     } else {
         None
     };
-    let call = Call { ecr, identity };
+    let call = Call { gate, ecr, identity };
     if let Some(fault) = fault {
-        if fault.after {
-            dispatch(&call, operation, &body).await?;
+        match fault.kind() {
+            Kind::Answer => {
+                let body = body.whole().await?;
+                if fault.after {
+                    dispatch(&call, operation, body).await?;
+                }
+                fault.hold().await;
+                return Err(Refusal::from(&fault));
+            }
+            Kind::Cut(bytes) => {
+                if fault.after {
+                    dispatch(&call, operation, body.whole().await?).await?;
+                } else {
+                    body.up_to(bytes).await?;
+                }
+                fault.hold().await;
+                match connection.cut().await {}
+            }
+            Kind::Slow => {
+                let answer = dispatch(&call, operation, body.whole().await?).await;
+                fault.hold().await;
+                return answer.map(without_nulls);
+            }
         }
-        fault.hold().await;
-        return Err(Refusal::from(&fault));
     }
-    let mut answer = dispatch(&call, operation, &body).await?;
-    remove_nulls(&mut answer);
-    Ok(answer)
+    dispatch(&call, operation, body.whole().await?).await.map(without_nulls)
+}
+
+fn addressed_operation(headers: &HeaderMap) -> Result<(Identity, &str), Refusal> {
+    Ok((Identity::of(headers)?, operation(headers)?))
 }
 
 fn operation(headers: &HeaderMap) -> Result<&str, Refusal> {
@@ -173,7 +210,7 @@ fn unknown_operation(target: &str) -> Refusal {
 }
 
 /// The repository of a request whose other members do not matter yet.
-fn addressed_repository(body: &Bytes) -> Option<String> {
+fn addressed_repository(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Addressed {
@@ -186,7 +223,7 @@ fn addressed_repository(body: &Bytes) -> Option<String> {
     addressed.repository_name.or_else(from_arn)
 }
 
-async fn dispatch(call: &Call, operation: &str, body: &Bytes) -> Result<Value, Refusal> {
+async fn dispatch(call: &Call, operation: &str, body: &[u8]) -> Result<Value, Refusal> {
     let answer = match operation {
         "BatchCheckLayerAvailability" => layers::check_availability(call, input(body)?),
         "BatchDeleteImage" => images::delete(call, input(body)?),
@@ -220,7 +257,7 @@ async fn dispatch(call: &Call, operation: &str, body: &Bytes) -> Result<Value, R
 }
 
 /// Reads an operation's input. What is no JSON is another error than JSON that is no such input.
-fn input<'body, T: Deserialize<'body>>(body: &'body Bytes) -> Result<T, Refusal> {
+fn input<'body, T: Deserialize<'body>>(body: &'body [u8]) -> Result<T, Refusal> {
     serde_json::from_slice(body).map_err(|error| {
         if error.is_data() {
             Refusal::from(Error::InvalidParameter(error.to_string()))
@@ -228,6 +265,11 @@ fn input<'body, T: Deserialize<'body>>(body: &'body Bytes) -> Result<T, Refusal>
             Refusal::new(StatusCode::BAD_REQUEST, "SerializationException", error.to_string())
         }
     })
+}
+
+fn without_nulls(mut value: Value) -> Value {
+    remove_nulls(&mut value);
+    value
 }
 
 /// AWS leaves out what is not there.

@@ -4,17 +4,19 @@ use std::io;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Query, Request, State};
+use axum::extract::{ConnectInfo, Query, Request, State};
 use axum::http::header::{ACCEPT_RANGES, AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, RANGE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
+use futures::TryStreamExt as _;
 use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::blobs::Blob;
+use crate::connection::Connection;
 use crate::ecr::Ecr;
-use crate::faults::Fault;
+use crate::faults::Kind;
 use crate::names::{Account, Digest, Region, Registry, RepositoryName};
 
 const OPERATION: &str = "DownloadLayer";
@@ -47,8 +49,17 @@ impl Ecr {
     }
 }
 
+/// The region of a download URL.
+pub(crate) fn region(path: &str) -> Option<Region> {
+    LayerPath::parse(path).map(|layer| layer.registry.region)
+}
+
 /// Serves a layer.
-pub(crate) async fn download(State(ecr): State<Arc<Ecr>>, request: Request) -> Response {
+pub(crate) async fn download(
+    State(ecr): State<Arc<Ecr>>,
+    ConnectInfo(connection): ConnectInfo<Connection>,
+    request: Request,
+) -> Response {
     let (head, _) = request.into_parts();
     let Some(layer) = LayerPath::parse(head.uri.path()) else {
         return error(StatusCode::NOT_FOUND, "NoSuchBucket", "The specified bucket does not exist");
@@ -56,21 +67,38 @@ pub(crate) async fn download(State(ecr): State<Arc<Ecr>>, request: Request) -> R
     let region = &layer.registry.region;
     ecr.counters.call(region, OPERATION);
     let fault = ecr.faults.take(OPERATION, region, Some(layer.repository.as_str()));
-    if let Some(fault) = &fault
-        && !fault.after
-    {
-        return answer_fault(fault).await;
-    }
-    let response = serve(&ecr, &layer, &head).await;
-    match fault {
-        Some(fault) => answer_fault(&fault).await,
-        None => response,
-    }
+    let Some(fault) = fault else {
+        return serve(&ecr, &layer, &head).await;
+    };
+    let response = match fault.kind() {
+        Kind::Answer => {
+            if fault.after {
+                serve(&ecr, &layer, &head).await;
+            }
+            error(fault.status(), &fault.code, &fault.message)
+        }
+        Kind::Cut(bytes) => cut(serve(&ecr, &layer, &head).await, bytes, connection),
+        Kind::Slow => serve(&ecr, &layer, &head).await,
+    };
+    fault.hold().await;
+    response
 }
 
-async fn answer_fault(fault: &Fault) -> Response {
-    fault.hold().await;
-    error(fault.status(), &fault.code, &fault.message)
+/// The response, of whose body no more than so many bytes are sent before the connection is closed.
+fn cut(response: Response, bytes: u64, connection: Connection) -> Response {
+    response.map(|body| {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let state = (body.into_data_stream(), bytes, connection);
+        Body::from_stream(futures::stream::try_unfold(state, async |(mut body, left, connection)| {
+            if left == 0 {
+                match connection.cut().await {}
+            }
+            let Some(mut chunk) = body.try_next().await? else { return Ok::<_, axum::Error>(None) };
+            chunk.truncate(left);
+            let left = left - chunk.len();
+            Ok(Some((chunk, (body, left, connection))))
+        }))
+    })
 }
 
 async fn serve(ecr: &Arc<Ecr>, layer: &LayerPath, head: &Parts) -> Response {
@@ -133,8 +161,8 @@ async fn send(ecr: &Arc<Ecr>, layer: &LayerPath, blob: Arc<Blob>, headers: &Head
             return Ok(response);
         }
     };
-    let (counters, region) = (Arc::clone(&ecr.counters), layer.registry.region.clone());
-    let body = blob.read(first, length, move |bytes| counters.downloaded(&region, bytes)).await?;
+    let traffic = ecr.counters.traffic(&layer.registry.region);
+    let body = blob.read(first, length, move |bytes| traffic.downloaded.add(bytes)).await?;
     let mut response = Response::builder()
         .status(status)
         .header(ACCEPT_RANGES, "bytes")

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::guarded::Guarded;
 use crate::names::Region;
 
-/// An answer to give instead of the operation's own.
+/// What a call meets instead of its operation's own answer: another answer, a connection that breaks, or just a delay.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Fault {
@@ -24,19 +24,25 @@ pub struct Fault {
     /// How often the fault is answered; `None` (null) for ever.
     #[serde(default = "once")]
     pub times: Option<u64>,
-    /// The HTTP status.
-    pub status: u16,
+    /// The HTTP status of the answer; `None` where none is given: the connection is cut, or the operation answers itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
     /// The error's name.
+    #[serde(default)]
     pub code: String,
     /// The error's message.
     #[serde(default)]
     pub message: String,
-    /// How long the answer is held back.
+    /// How long the answer, or the cut, is held back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delay_ms: Option<u64>,
     /// The operation takes effect and then its answer is replaced: a lost answer.
     #[serde(default)]
     pub after: bool,
+    /// The connection is closed when so many bytes have passed: of the answer's body for `DownloadLayer`, and of the request's
+    /// body otherwise, of which nothing takes effect then. With `after`, everything takes effect, and then it is closed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut_after: Option<u64>,
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "serde's default has the field's type")]
@@ -54,12 +60,39 @@ impl Fault {
             repository: None,
             skip: 0,
             times: once(),
-            status,
+            status: Some(status),
             code: code.to_owned(),
             message: format!("a fault of the local ECR: {code}"),
             delay_ms: None,
             after: false,
+            cut_after: None,
         }
+    }
+
+    /// A connection that breaks once, everywhere, when so many bytes of the body have passed.
+    #[must_use]
+    pub fn cut(operation: &str, bytes: u64) -> Self {
+        let answer = Self::new(operation, 500, "");
+        Self { status: None, message: String::new(), cut_after: Some(bytes), ..answer }
+    }
+
+    /// The operation's own answer, held back once.
+    #[must_use]
+    pub fn slow(operation: &str, delay: Duration) -> Self {
+        let answer = Self::new(operation, 500, "");
+        Self { status: None, message: String::new(), ..answer }.delay(delay)
+    }
+
+    /// The same fault, but the connection is closed instead, when so many bytes of the body have passed.
+    #[must_use]
+    pub fn cut_after(self, bytes: u64) -> Self {
+        Self { status: None, code: String::new(), message: String::new(), cut_after: Some(bytes), ..self }
+    }
+
+    /// The same fault, held back.
+    #[must_use]
+    pub fn delay(self, delay: Duration) -> Self {
+        Self { delay_ms: Some(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)), ..self }
     }
 
     /// The same fault in one region only.
@@ -98,8 +131,28 @@ impl Fault {
         Self { after: true, ..self }
     }
 
+    /// What the fault does.
+    pub(crate) fn kind(&self) -> Kind {
+        match (self.cut_after, self.status) {
+            (Some(bytes), _) => Kind::Cut(bytes),
+            (None, Some(_)) => Kind::Answer,
+            (None, None) => Kind::Slow,
+        }
+    }
+
+    /// Why this is no fault.
+    pub(crate) fn mistake(&self) -> Option<&'static str> {
+        match (self.status, self.cut_after, self.delay_ms) {
+            (None, None, None) => Some("a fault needs a status, cutAfter or delayMs"),
+            (Some(_), Some(_), _) => Some("a connection that is cut has no status"),
+            (Some(_), None, _) if self.code.is_empty() => Some("a status needs a code"),
+            _ => None,
+        }
+    }
+
     pub(crate) fn status(&self) -> StatusCode {
-        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+        let status = self.status.and_then(|status| StatusCode::from_u16(status).ok());
+        status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
     /// Waits as long as the fault holds its answer back.
@@ -109,11 +162,24 @@ impl Fault {
         }
     }
 
-    fn matches(&self, operation: &str, region: &Region, repository: Option<&str>) -> bool {
-        self.operation == operation
-            && self.region.as_deref().is_none_or(|wanted| wanted == region.as_str())
-            && (self.repository.is_none() || self.repository.as_deref() == repository)
+    fn concerns(&self, operation: &str, region: &Region) -> bool {
+        self.operation == operation && self.region.as_deref().is_none_or(|wanted| wanted == region.as_str())
     }
+
+    fn matches(&self, operation: &str, region: &Region, repository: Option<&str>) -> bool {
+        self.concerns(operation, region) && (self.repository.is_none() || self.repository.as_deref() == repository)
+    }
+}
+
+/// What a fault does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// It answers.
+    Answer,
+    /// It closes the connection after so many bytes.
+    Cut(u64),
+    /// It holds the operation's answer back.
+    Slow,
 }
 
 /// A fault and what is left of it.
@@ -148,6 +214,13 @@ impl Faults {
     /// Whether there is any fault for this operation: reading the repository out of a large body is worth it only then.
     pub(crate) fn concern(&self, operation: &str) -> bool {
         self.0.lock().iter().any(|state| state.fault.operation == operation)
+    }
+
+    /// After how many bytes the first connection of this operation may have to be cut.
+    pub(crate) fn first_cut(&self, operation: &str, region: &Region) -> Option<u64> {
+        let states = self.0.lock();
+        let live = states.iter().filter(|state| state.remaining_times != Some(0) && !state.fault.after);
+        live.filter(|state| state.fault.concerns(operation, region)).filter_map(|state| state.fault.cut_after).min()
     }
 
     /// The fault to answer to this call, which is then used up by one.

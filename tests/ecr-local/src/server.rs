@@ -6,18 +6,23 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
 
 use axum::Router;
+use axum::middleware;
 use axum::routing::{any, get, post};
 use tokio::sync::watch;
 
 use crate::blobs::Blobs;
 use crate::config::Config;
+use crate::connection::{Connection, Door};
 use crate::ecr::Ecr;
 use crate::events::Events;
 use crate::faults::{Fault, FaultState, Faults};
+use crate::gate::Gate;
 use crate::guarded::Guarded;
 use crate::names::Registry;
 use crate::secret::Secret;
+use crate::shape::Shape;
 use crate::stats::{Counters, Stats};
+use crate::wire::{self, Interface};
 use crate::{admin, api, downloads, v2};
 
 /// A running local ECR. It stops, and deletes its layers, when it is dropped.
@@ -52,21 +57,26 @@ impl EcrLocal {
             listeners: Listeners { port: main.local_addr()?.port(), registries: Guarded::default(), closed },
             config,
         });
-        let router = Router::new()
-            .route("/", post(api::call))
-            .route("/_admin/stats", get(admin::stats).delete(admin::reset_stats))
-            .route("/_admin/faults", get(admin::faults).post(admin::add_fault).delete(admin::clear_faults))
-            .route("/{bucket}/{*key}", get(downloads::download))
-            .with_state(Arc::clone(&ecr))
-            .merge(v2_router(&ecr, None));
-        serve(main, router, ecr.listeners.closed.clone())?;
+        ecr.open(main, None)?;
         Ok(Self { ecr, _closing: closing })
     }
 
     /// The main port's URL: the ECR API, `/v2`, downloads, `/_admin`.
     #[must_use]
     pub fn endpoint(&self) -> String {
-        self.ecr.listeners.main_endpoint()
+        format!("http://127.0.0.1:{}", self.ecr.listeners.port())
+    }
+
+    /// Opens a network interface: one more listener, for one client, which gets and sends in the given shape there. It answers
+    /// what the main port answers, and stays open as long as the local ECR runs.
+    ///
+    /// # Errors
+    /// If no port is free, or the rate is zero.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn interface(&self, shape: Shape) -> io::Result<String> {
+        self.ecr.interface(shape)
     }
 
     /// What happened since the start, or since the last reset.
@@ -106,14 +116,9 @@ pub(crate) struct Listeners {
 }
 
 impl Listeners {
-    pub(crate) fn main_endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
-    }
-
-    /// The main port by another host name than that of the registries. HTTP clients drop credentials when a redirect leads to
-    /// another host, as it does in AWS; some of them do not count another port as another host.
-    pub(crate) fn download_endpoint(&self) -> String {
-        format!("http://localhost:{}", self.port)
+    /// The main port.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 }
 
@@ -125,20 +130,46 @@ impl Ecr {
             *port
         } else {
             let listener = listen(0)?;
-            let port = listener.local_addr()?.port();
-            serve(listener, v2_router(self, Some(registry.clone())), self.listeners.closed.clone())?;
+            let gate = Gate {
+                ecr: Arc::clone(self),
+                port: listener.local_addr()?.port(),
+                registry: Some(registry.clone()),
+                interface: None,
+            };
+            let port = gate.port;
+            serve(listener, v2_router(&gate), gate)?;
             registries.insert(registry.clone(), port);
             port
         };
         Ok(format!("127.0.0.1:{port}"))
     }
+
+    /// Opens a listener for one client, and gives back its URL.
+    pub(crate) fn interface(self: &Arc<Self>, shape: Shape) -> io::Result<String> {
+        self.open(listen(0)?, Some(Arc::new(Interface::new(shape)?)))
+    }
+
+    /// Answers everything at a listener, and gives back its URL.
+    fn open(self: &Arc<Self>, listener: TcpListener, interface: Option<Arc<Interface>>) -> io::Result<String> {
+        let port = listener.local_addr()?.port();
+        let gate = Gate { ecr: Arc::clone(self), port, registry: None, interface };
+        let endpoint = gate.endpoint();
+        let router = Router::new()
+            .route("/", post(api::call))
+            .with_state(gate.clone())
+            .route("/_admin/stats", get(admin::stats).delete(admin::reset_stats))
+            .route("/_admin/faults", get(admin::faults).post(admin::add_fault).delete(admin::clear_faults))
+            .route("/_admin/interfaces", post(admin::add_interface))
+            .route("/{bucket}/{*key}", get(downloads::download))
+            .with_state(Arc::clone(self))
+            .merge(v2_router(&gate));
+        serve(listener, router, gate)?;
+        Ok(endpoint)
+    }
 }
 
-fn v2_router(ecr: &Arc<Ecr>, registry: Option<Registry>) -> Router {
-    Router::new()
-        .route("/v2/", any(v2::handle))
-        .route("/v2/{*path}", any(v2::handle))
-        .with_state(v2::Gate { ecr: Arc::clone(ecr), registry })
+fn v2_router(gate: &Gate) -> Router {
+    Router::new().route("/v2/", any(v2::handle)).route("/v2/{*path}", any(v2::handle)).with_state(gate.clone())
 }
 
 fn listen(port: u16) -> io::Result<TcpListener> {
@@ -147,14 +178,17 @@ fn listen(port: u16) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-fn serve(listener: TcpListener, router: Router, mut closed: watch::Receiver<()>) -> io::Result<()> {
-    let listener = tokio::net::TcpListener::from_std(listener)?;
+fn serve(listener: TcpListener, router: Router, gate: Gate) -> io::Result<()> {
+    let door = Door(tokio::net::TcpListener::from_std(listener)?);
+    let mut closed = gate.ecr.listeners.closed.clone();
+    let router = router.layer(middleware::from_fn_with_state(gate, wire::pass));
     tokio::spawn(async move {
         let stop = async move {
             // Nothing is ever sent: the change is that the sender is gone.
             let _ = closed.changed().await;
         };
-        let _ = axum::serve(listener, router).with_graceful_shutdown(stop).await;
+        let service = router.into_make_service_with_connect_info::<Connection>();
+        let _ = axum::serve(door, service).with_graceful_shutdown(stop).await;
     });
     Ok(())
 }

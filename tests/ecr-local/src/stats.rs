@@ -1,4 +1,6 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +39,10 @@ pub struct RegionStats {
     pub uploaded_bytes: u64,
     /// Raw layer bytes served.
     pub downloaded_bytes: u64,
+    /// Bytes of request bodies as they came over the wire, by any listener and of any call.
+    pub wire_received_bytes: u64,
+    /// Bytes of response bodies as they went over the wire.
+    pub wire_sent_bytes: u64,
     /// Push events that the events endpoint took.
     pub events_delivered: u64,
     /// Push events that were given up.
@@ -44,19 +50,54 @@ pub struct RegionStats {
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Counters(Guarded<Stats>);
+pub(crate) struct Counters {
+    stats: Guarded<Stats>,
+    traffic: Guarded<BTreeMap<Region, Arc<Traffic>>>,
+}
+
+/// The bytes of a region, which are counted by the chunk: a body keeps it, and takes no lock for a chunk.
+#[derive(Debug, Default)]
+pub(crate) struct Traffic {
+    pub(crate) uploaded: Counter,
+    pub(crate) downloaded: Counter,
+    received: Counter,
+    sent: Counter,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, bytes: usize) {
+        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Traffic {
+    pub(crate) fn received(&self) -> &Counter {
+        &self.received
+    }
+
+    pub(crate) fn sent(&self) -> &Counter {
+        &self.sent
+    }
+
+    fn all(&self) -> [&Counter; 4] {
+        [&self.uploaded, &self.downloaded, &self.received, &self.sent]
+    }
+}
 
 impl Counters {
     pub(crate) fn call(&self, region: &Region, operation: &str) {
         self.update(region, |stats| *stats.calls.entry(operation.to_owned()).or_default() += 1);
     }
 
-    pub(crate) fn uploaded(&self, region: &Region, bytes: usize) {
-        self.update(region, |stats| stats.uploaded_bytes += bytes as u64);
-    }
-
-    pub(crate) fn downloaded(&self, region: &Region, bytes: usize) {
-        self.update(region, |stats| stats.downloaded_bytes += bytes as u64);
+    pub(crate) fn traffic(&self, region: &Region) -> Arc<Traffic> {
+        Arc::clone(self.traffic.lock().entry(region.clone()).or_default())
     }
 
     pub(crate) fn event(&self, region: &Region, delivered: bool) {
@@ -66,14 +107,30 @@ impl Counters {
     }
 
     pub(crate) fn snapshot(&self) -> Stats {
-        self.0.lock().clone()
+        let mut stats = self.stats.lock().clone();
+        for (region, traffic) in self.traffic.lock().iter() {
+            let [uploaded, downloaded, received, sent] = traffic.all().map(Counter::get);
+            // A region where nothing has passed since the last reset is not there.
+            if uploaded + downloaded + received + sent > 0 {
+                let region = stats.regions.entry(region.to_string()).or_default();
+                region.uploaded_bytes = uploaded;
+                region.downloaded_bytes = downloaded;
+                region.wire_received_bytes = received;
+                region.wire_sent_bytes = sent;
+            }
+        }
+        stats
     }
 
     pub(crate) fn reset(&self) {
-        *self.0.lock() = Stats::default();
+        *self.stats.lock() = Stats::default();
+        // Not forgotten: a body that is on its way goes on counting.
+        for counter in self.traffic.lock().values().flat_map(|traffic| traffic.all()) {
+            counter.0.store(0, Ordering::Relaxed);
+        }
     }
 
     fn update(&self, region: &Region, change: impl FnOnce(&mut RegionStats)) {
-        change(self.0.lock().regions.entry(region.to_string()).or_default());
+        change(self.stats.lock().regions.entry(region.to_string()).or_default());
     }
 }

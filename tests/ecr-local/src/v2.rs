@@ -12,8 +12,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Query, Request, State};
-use axum::http::header::{AUTHORIZATION, HeaderName, WWW_AUTHENTICATE};
+use axum::extract::{ConnectInfo, Query, Request, State};
+use axum::http::header::{HeaderName, WWW_AUTHENTICATE};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
@@ -21,28 +21,23 @@ use futures::StreamExt as _;
 
 use self::error::Refusal;
 use self::target::Target;
+use crate::connection::Connection;
 use crate::ecr::Ecr;
-use crate::error::Error;
+use crate::faults::Kind;
+use crate::gate::Gate;
 use crate::names::Registry;
 use crate::tokens::Unauthorized;
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
-/// The listener that a request came through: that of one registry, or the main one, where the token tells the registry.
-#[derive(Debug, Clone)]
-pub(crate) struct Gate {
-    pub(crate) ecr: Arc<Ecr>,
-    pub(crate) registry: Option<Registry>,
-}
-
 /// A request of a client that was let in.
 #[derive(Debug)]
 struct Exchange {
+    gate: Gate,
+    connection: Connection,
     ecr: Arc<Ecr>,
     registry: Registry,
-    /// The URL that the client knows this registry by.
-    endpoint: String,
     head: Parts,
 }
 
@@ -50,6 +45,11 @@ struct Exchange {
 type UnreadBody = Option<Body>;
 
 impl Exchange {
+    /// The URL that the client knows this registry by.
+    fn endpoint(&self) -> String {
+        self.gate.endpoint()
+    }
+
     fn header(&self, name: &HeaderName) -> Option<&str> {
         self.head.headers.get(name).and_then(|value| value.to_str().ok())
     }
@@ -60,13 +60,16 @@ impl Exchange {
 }
 
 /// Answers any request below `/v2/`.
-pub(crate) async fn handle(State(gate): State<Gate>, request: Request) -> Response {
+pub(crate) async fn handle(
+    State(gate): State<Gate>,
+    ConnectInfo(connection): ConnectInfo<Connection>,
+    request: Request,
+) -> Response {
     let (head, body) = request.into_parts();
     let mut body: UnreadBody = Some(body);
     let mut response = match admit(&gate, &head) {
-        Ok((registry, endpoint)) => {
-            let Gate { ecr, .. } = gate;
-            let exchange = Exchange { ecr, registry, endpoint, head };
+        Ok(registry) => {
+            let exchange = Exchange { ecr: Arc::clone(&gate.ecr), gate, connection, registry, head };
             respond(&exchange, &mut body).await.unwrap_or_else(Refusal::answer)
         }
         Err(refusal) => *refusal,
@@ -80,23 +83,15 @@ pub(crate) async fn handle(State(gate): State<Gate>, request: Request) -> Respon
     response
 }
 
-fn admit(gate: &Gate, head: &Parts) -> Result<(Registry, String), Box<Response>> {
-    let endpoint = match &gate.registry {
-        Some(registry) => match gate.ecr.registry_host(registry) {
-            Ok(host) => format!("http://{host}"),
-            Err(failure) => return Err(Box::new(Refusal::from(Error::from(failure)).answer())),
-        },
-        None => gate.ecr.listeners.main_endpoint(),
-    };
-    let header = head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let refusal = match gate.ecr.read_token(header) {
-        Ok(registry) if gate.registry.as_ref().is_none_or(|own| *own == registry) => return Ok((registry, endpoint)),
+fn admit(gate: &Gate, head: &Parts) -> Result<Registry, Box<Response>> {
+    let refusal = match gate.registry_of(&head.headers) {
+        Ok(registry) if gate.registry.as_ref().is_none_or(|own| *own == registry) => return Ok(registry),
         Ok(_) => Refusal::denied("Your authorization token is for another registry.").answer(),
         Err(Unauthorized::Expired) => {
             Refusal::denied("Your authorization token has expired. Reauthenticate and try again.").answer()
         }
         Err(Unauthorized::NoCredentials | Unauthorized::Invalid) => {
-            let challenge = format!("Basic realm=\"{endpoint}/\",service=\"ecr.amazonaws.com\"");
+            let challenge = format!("Basic realm=\"{}/\",service=\"ecr.amazonaws.com\"", gate.endpoint());
             (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, challenge)], "Not Authorized\n").into_response()
         }
     };
@@ -109,14 +104,48 @@ async fn respond(exchange: &Exchange, body: &mut UnreadBody) -> Result<Response,
     let region = &exchange.registry.region;
     exchange.ecr.counters.call(region, &operation);
     let fault = exchange.ecr.faults.take(&operation, region, target.repository());
-    if let Some(fault) = fault {
-        if fault.after {
-            dispatch(exchange, body, target).await?;
+    let Some(fault) = fault else {
+        return dispatch(exchange, body, target).await;
+    };
+    match fault.kind() {
+        Kind::Answer => {
+            if fault.after {
+                dispatch(exchange, body, target).await?;
+            }
+            fault.hold().await;
+            Err(Refusal::from(&fault))
         }
-        fault.hold().await;
-        return Err(Refusal::from(&fault));
+        Kind::Cut(bytes) => {
+            if fault.after {
+                dispatch(exchange, body, target).await?;
+            } else {
+                receive(exchange, body, &target, bytes).await;
+            }
+            fault.hold().await;
+            match exchange.connection.cut().await {}
+        }
+        Kind::Slow => {
+            let answer = dispatch(exchange, body, target).await;
+            fault.hold().await;
+            answer
+        }
     }
-    dispatch(exchange, body, target).await
+}
+
+/// Takes so many bytes of a body, or all of a shorter one, and forgets them.
+async fn receive(exchange: &Exchange, body: &mut UnreadBody, target: &Target, bytes: u64) {
+    let traffic = exchange.ecr.counters.traffic(&exchange.registry.region);
+    let mut left = usize::try_from(bytes).unwrap_or(usize::MAX);
+    let mut body = body.take().unwrap_or_default().into_data_stream();
+    while left > 0
+        && let Some(Ok(chunk)) = body.next().await
+    {
+        let passed = chunk.len().min(left);
+        left -= passed;
+        if matches!(target, Target::Upload(..)) {
+            traffic.uploaded.add(passed);
+        }
+    }
 }
 
 async fn dispatch(exchange: &Exchange, body: &mut UnreadBody, target: Target) -> Result<Response, Refusal> {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{Call, check_length, epoch_seconds};
 use crate::error::Result;
-use crate::names::Account;
+use crate::names::{Account, Registry};
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -27,8 +27,16 @@ pub(super) fn token(call: &Call, input: TokenInput) -> Result<Value> {
         data.push(json!({
             "authorizationToken": STANDARD.encode(format!("AWS:{token}")),
             "expiresAt": epoch_seconds(expires_at),
-            "proxyEndpoint": format!("http://{}", call.ecr.registry_host(&registry)?),
+            "proxyEndpoint": proxy_endpoint(call, &registry)?,
         }));
     }
     Ok(json!({ "authorizationData": data }))
+}
+
+/// A client with a network interface of its own stays on it.
+fn proxy_endpoint(call: &Call, registry: &Registry) -> Result<String> {
+    if call.gate.interface.is_some() {
+        return Ok(call.gate.endpoint());
+    }
+    Ok(format!("http://{}", call.ecr.registry_host(registry)?))
 }

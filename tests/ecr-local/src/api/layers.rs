@@ -94,7 +94,7 @@ pub(super) fn download_url(call: &Call, input: DownloadUrlInput) -> Result<Value
     call.ecr.store.lock().repository(&registry, &input.repository_name)?.downloadable_layer(&input.layer_digest)?;
     let path = call.ecr.download_path(&registry, &input.repository_name, &input.layer_digest);
     Ok(json!({
-        "downloadUrl": format!("{}{path}", call.ecr.listeners.main_endpoint()),
+        "downloadUrl": format!("{}{path}", call.gate.endpoint()),
         "layerDigest": input.layer_digest,
     }))
 }
@@ -114,7 +114,7 @@ pub(super) async fn upload_part(call: &Call, input: PartInput<'_>) -> Result<Val
         return Err(Error::InvalidParameter("partLastByte must not be below partFirstByte".to_owned()));
     }
     let upload = call.ecr.upload(&registry, &input.repository_name, input.upload_id)?;
-    call.ecr.counters.uploaded(call.region(), part.len());
+    call.ecr.counters.traffic(call.region()).uploaded.add(part.len());
     let range = PartRange {
         first: Some(input.part_first_byte),
         length: Some(input.part_last_byte - input.part_first_byte + 1),

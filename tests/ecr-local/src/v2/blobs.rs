@@ -25,6 +25,6 @@ pub(super) fn head(exchange: &Exchange, name: &RepositoryName, digest: &Digest) 
 pub(super) fn get(exchange: &Exchange, name: &RepositoryName, digest: &Digest) -> Result<Response, Refusal> {
     exchange.ecr.store.lock().repository(&exchange.registry, name)?.downloadable_layer(digest)?;
     let path = exchange.ecr.download_path(&exchange.registry, name, digest);
-    let location = format!("{}{path}", exchange.ecr.listeners.download_endpoint());
+    let location = format!("{}{path}", exchange.gate.download_endpoint());
     Ok((StatusCode::TEMPORARY_REDIRECT, [(LOCATION, location), (CONTENT_DIGEST, digest.to_string())]).into_response())
 }

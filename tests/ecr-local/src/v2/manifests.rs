@@ -48,7 +48,7 @@ pub(super) async fn put(
         Ok(()) | Err(Error::ImageAlreadyExists { .. }) => {}
         Err(error) => return Err(error.into()),
     }
-    let location = format!("{}/v2/{name}/manifests/{}", exchange.endpoint, manifest.digest);
+    let location = format!("{}/v2/{name}/manifests/{}", exchange.endpoint(), manifest.digest);
     let headers = [(LOCATION, location), (CONTENT_DIGEST, manifest.digest.to_string())];
     let subject = manifest.subject.as_ref().map(|subject: &Digest| [(OCI_SUBJECT, subject.to_string())]);
     let mut response = (StatusCode::CREATED, headers).into_response();

@@ -1,5 +1,3 @@
-use std::sync::Arc;
-
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_RANGE, HeaderName, LOCATION, RANGE};
 use axum::response::{IntoResponse as _, Response};
@@ -53,7 +51,7 @@ pub(super) async fn complete(
         Ok(_) | Err(Error::LayerAlreadyExists { .. }) => {}
         Err(error) => return Err(error.into()),
     }
-    let location = format!("{}/v2/{name}/blobs/{digest}", exchange.endpoint);
+    let location = format!("{}/v2/{name}/blobs/{digest}", exchange.endpoint());
     Ok((StatusCode::CREATED, [(LOCATION, location), (CONTENT_DIGEST, digest.to_string())]).into_response())
 }
 
@@ -65,9 +63,9 @@ async fn append(
 ) -> Result<Progress, Refusal> {
     let range = exchange.header(&CONTENT_RANGE).map(part_range).transpose()?.unwrap_or_default();
     let upload = exchange.ecr.upload(&exchange.registry, name, id)?;
-    let (counters, region) = (Arc::clone(&exchange.ecr.counters), exchange.registry.region.clone());
+    let traffic = exchange.ecr.counters.traffic(&exchange.registry.region);
     let body = body.take().unwrap_or_default().into_data_stream();
-    let counted = body.inspect_ok(move |chunk| counters.uploaded(&region, chunk.len()));
+    let counted = body.inspect_ok(move |chunk| traffic.uploaded.add(chunk.len()));
     Ok(upload.append(range, counted).await?)
 }
 
@@ -97,7 +95,7 @@ fn answer(
     last_byte: Option<u64>,
 ) -> Response {
     let headers = [
-        (LOCATION, format!("{}/v2/{name}/blobs/uploads/{id}", exchange.endpoint)),
+        (LOCATION, format!("{}/v2/{name}/blobs/uploads/{id}", exchange.endpoint())),
         (RANGE, format!("0-{}", last_byte.unwrap_or_default())),
         (UPLOAD_ID, id.to_string()),
     ];
