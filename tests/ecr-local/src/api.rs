@@ -156,14 +156,13 @@ async fn respond(gate: Gate, connection: &Connection, request: Request) -> Resul
     };
     let ecr = Arc::clone(&gate.ecr);
     ecr.counters.call(&identity.region, operation);
-    let fault = if ecr.faults.concern(operation) {
-        let repository = match ecr.faults.first_cut(operation, &identity.region) {
-            Some(bytes) => body.repository_within(bytes).await?,
-            None => addressed_repository(body.whole().await?),
-        };
-        ecr.faults.take(operation, &identity.region, repository.as_deref())
-    } else {
-        None
+    let fault = match ecr.faults.concern(operation, &identity.region) {
+        Some(concern) => {
+            body.up_to(concern.first_cut.unwrap_or(0)).await?;
+            let repository = if concern.by_repository { body.repository().await? } else { None };
+            ecr.faults.take(operation, &identity.region, repository.as_deref())
+        }
+        None => None,
     };
     let call = Call { gate, ecr, identity };
     if let Some(fault) = fault {

@@ -182,6 +182,15 @@ pub(crate) enum Kind {
     Slow,
 }
 
+/// What has to be known of a call, to tell which of its operation's faults it meets.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Concern {
+    /// After how many bytes its connection may have to be cut.
+    pub(crate) first_cut: Option<u64>,
+    /// Whether any of the faults is for one repository only.
+    pub(crate) by_repository: bool,
+}
+
 /// A fault and what is left of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -211,16 +220,21 @@ impl Faults {
         self.0.lock().clear();
     }
 
-    /// Whether there is any fault for this operation: reading the repository out of a large body is worth it only then.
-    pub(crate) fn concern(&self, operation: &str) -> bool {
-        self.0.lock().iter().any(|state| state.fault.operation == operation)
-    }
-
-    /// After how many bytes the first connection of this operation may have to be cut.
-    pub(crate) fn first_cut(&self, operation: &str, region: &Region) -> Option<u64> {
+    /// What a call has to be read for, if there is any fault for it.
+    pub(crate) fn concern(&self, operation: &str, region: &Region) -> Option<Concern> {
         let states = self.0.lock();
-        let live = states.iter().filter(|state| state.remaining_times != Some(0) && !state.fault.after);
-        live.filter(|state| state.fault.concerns(operation, region)).filter_map(|state| state.fault.cut_after).min()
+        let mut live = states
+            .iter()
+            .filter(|state| state.remaining_times != Some(0) && state.fault.concerns(operation, region))
+            .map(|state| &state.fault)
+            .peekable();
+        live.peek()?;
+        let concern = Concern { first_cut: None, by_repository: false };
+        let concern = live.fold(concern, |concern, fault| Concern {
+            first_cut: concern.first_cut.into_iter().chain(fault.cut_after.filter(|_| !fault.after)).min(),
+            by_repository: concern.by_repository || fault.repository.is_some(),
+        });
+        Some(concern)
     }
 
     /// The fault to answer to this call, which is then used up by one.

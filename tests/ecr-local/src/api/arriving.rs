@@ -34,10 +34,8 @@ impl Arriving {
         Ok(())
     }
 
-    /// The repository, looked for when so many bytes are there: most clients write a part's repository before the part. It is
-    /// waited for as long as it takes.
-    pub(super) async fn repository_within(&mut self, bytes: u64) -> Result<Option<String>, Refusal> {
-        self.up_to(bytes).await?;
+    /// The repository, from as little of the body as it takes: most clients write it before a part's bytes.
+    pub(super) async fn repository(&mut self) -> Result<Option<String>, Refusal> {
         loop {
             if let Some(repository) = leading_repository(&self.received) {
                 return Ok(Some(repository));
