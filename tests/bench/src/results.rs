@@ -55,9 +55,9 @@ pub(crate) struct Contender {
     pub(crate) calls: BTreeMap<String, u64>,
     /// Layer bytes that the targets received, before they were encoded.
     pub(crate) layer_bytes: u64,
-    /// Bytes to the targets, with everything around the layers.
+    /// Bytes of all requests' bodies to the targets: layers as they are encoded, manifests, calls.
     pub(crate) wire_bytes: u64,
-    /// Bytes from the targets.
+    /// Bytes of the answers' bodies.
     pub(crate) wire_bytes_back: u64,
     /// The most that one of its processes had in memory.
     pub(crate) peak_memory: u64,

@@ -9,7 +9,7 @@ use aws_sdk_ecr::types::ImageIdentifier;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use ecr_local::{Config, EcrLocal, RegionStats};
+use ecr_local::{Config, EcrLocal, RegionStats, Shape};
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use reqwest::{Body, Method, Response, Url};
 use serde_json::Value;
@@ -75,10 +75,13 @@ impl World {
     }
 
     /// A network interface for one client.
-    #[expect(clippy::unnecessary_wraps, reason = "the local ECR has no interfaces yet")]
     pub(crate) fn interface(&self, network: Network) -> Result<String, Error> {
-        let _ = network;
-        Ok(self.ecr.endpoint())
+        let shape = Shape {
+            round_trip: network.round_trip,
+            bits_per_second: network.bits_per_second,
+            near: Some(SOURCE.to_owned()),
+        };
+        self.ecr.interface(shape).map_err(Error::io("open an interface"))
     }
 
     /// A path in the home directory that nothing has.
@@ -233,9 +236,9 @@ pub(crate) struct Counted {
     pub(crate) calls: BTreeMap<String, u64>,
     /// Raw bytes of layers and configs that came.
     pub(crate) uploaded: u64,
-    /// All bytes that came by the wire.
+    /// Bytes of all requests' bodies.
     pub(crate) received: u64,
-    /// All bytes that went by the wire.
+    /// Bytes of all answers' bodies.
     pub(crate) sent: u64,
 }
 
@@ -245,8 +248,8 @@ impl Counted {
             *self.calls.entry(operation).or_default() += calls;
         }
         self.uploaded += stats.uploaded_bytes;
-        self.received += stats.uploaded_bytes;
-        self.sent += stats.downloaded_bytes;
+        self.received += stats.wire_received_bytes;
+        self.sent += stats.wire_sent_bytes;
     }
 }
 
