@@ -52,8 +52,11 @@ struct Arguments {
     #[arg(long)]
     no_run: bool,
     /// Write the tables into docs/performance.md
-    #[arg(long)]
+    #[arg(long, conflicts_with = "quick")]
     write_docs: bool,
+    /// Where the packages are, if not in target/lambda: to profile a build with symbols
+    #[arg(long, value_name = "DIRECTORY")]
+    packages: Option<PathBuf>,
 }
 
 #[tokio::main]
@@ -102,7 +105,8 @@ async fn run_workloads(arguments: &Arguments, root: &Path, results: &mut Results
             say(&format!("{} is not installed: it is left out", peer.name));
         }
     }
-    let (packages, data) = (root.join("target/lambda"), root.join("target/bench/data"));
+    let packages = arguments.packages.clone().unwrap_or_else(|| root.join("target/lambda"));
+    let data = root.join("target/bench/data");
     if data.exists() {
         fs::remove_dir_all(&data).map_err(Error::io(format!("empty {}", data.display())))?;
     }

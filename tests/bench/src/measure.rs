@@ -93,7 +93,6 @@ pub(crate) async fn measure(
             }
         }
     }
-    let bytes = bytes_to_send(workload, &pushed);
     let contenders = contenders
         .iter()
         .zip(measured)
@@ -105,14 +104,14 @@ pub(crate) async fn measure(
         at: Timestamp::now(),
         revision: revision(),
         targets: workload.targets,
-        bytes_to_send: bytes,
+        layer_bytes_missing: missing(workload, &pushed) * workload.targets as u64,
         round_trip_ms: shared::contract::milliseconds(workload.network.round_trip),
         bits_per_second: workload.network.bits_per_second,
         contenders,
         aims: Vec::new(),
     };
     compare(&mut measured, peers);
-    measured.aims = judge(workload, &measured, &pushed, peers);
+    measured.aims = judge(workload, &measured, peers);
     Ok(measured)
 }
 
@@ -213,10 +212,9 @@ async fn run_peer(
     Ok(Run { time: started.elapsed(), machine_busy: busy.since(), resources, ..Run::default() })
 }
 
-/// The bytes that each target has to receive, whoever sends them.
-fn bytes_to_send(workload: &Workload, pushed: &Pushed) -> u64 {
-    let blobs: u64 = workload.missing(&pushed.blobs).iter().map(|blob| blob.size).sum();
-    if workload.prior == Prior::Same { 0 } else { blobs + pushed.manifest_bytes }
+/// The layer bytes that each target has to receive, whoever sends them.
+fn missing(workload: &Workload, pushed: &Pushed) -> u64 {
+    workload.missing(&pushed.blobs).iter().map(|blob| blob.size).sum()
 }
 
 /// The least time that a copy takes: its bytes at the rate of the interfaces that it has, and the round trips that nobody can
@@ -230,7 +228,8 @@ fn limit(workload: &Workload, pushed: &Pushed, contender: Contender<'_>) -> Opti
         Contender::Peer { side_by_side: false, .. } => (1, workload.targets),
     };
     let largest = workload.missing(&pushed.blobs).iter().map(|blob| blob.size).max().unwrap_or(0);
-    let bytes = (bytes_to_send(workload, pushed) / interfaces as u64).max(largest);
+    let manifest = if workload.prior == Prior::Same { 0 } else { pushed.manifest_bytes };
+    let bytes = ((missing(workload, pushed) + manifest) / interfaces as u64).max(largest);
     let wire = crate::figures::ratio(bytes * 8, bits_per_second?);
     Some((wire + round_trip.as_secs_f64() * f64::from(workload.round_trips())) * crate::figures::ratio(times as u64, 1))
 }
@@ -289,7 +288,7 @@ fn seconds(measured: &Measured, name: &str) -> Option<f64> {
     measured.contenders.iter().find(|contender| contender.name == name).map(|contender| contender.median_seconds)
 }
 
-fn judge(workload: &Workload, measured: &Measured, pushed: &Pushed, peers: &[&Peer]) -> Vec<Judged> {
+fn judge(workload: &Workload, measured: &Measured, peers: &[&Peer]) -> Vec<Judged> {
     let mut judged = Vec::new();
     for aim in &workload.aims {
         let Some(ours) = measured.contenders.iter().find(|contender| contender.name == aim.ours.name) else { continue };
@@ -321,8 +320,7 @@ fn judge(workload: &Workload, measured: &Measured, pushed: &Pushed, peers: &[&Pe
                 add(format!(">= {least:.1} x as fast as {}", other.name), format!("{times:.1} x"), times >= least);
             }
             Bound::OnlyWhatIsMissing => {
-                let blobs: u64 = workload.missing(&pushed.blobs).iter().map(|blob| blob.size).sum();
-                let wanted = blobs * workload.targets as u64;
+                let wanted = measured.layer_bytes_missing;
                 let found = format!("{} bytes of {wanted}", ours.layer_bytes);
                 add("layer bytes sent = those missing".into(), found, ours.layer_bytes == wanted);
             }

@@ -30,8 +30,8 @@ pub(crate) struct Measured {
     /// The commit, with `+` where the tree had changes.
     pub(crate) revision: String,
     pub(crate) targets: usize,
-    /// The layers and configs that each target misses, and the manifest.
-    pub(crate) bytes_to_send: u64,
+    /// The layers and configs that the targets miss, all together.
+    pub(crate) layer_bytes_missing: u64,
     pub(crate) round_trip_ms: u64,
     pub(crate) bits_per_second: Option<u64>,
     pub(crate) contenders: Vec<Contender>,

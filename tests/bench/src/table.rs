@@ -75,7 +75,13 @@ fn row(text: &mut String, workload: &Measured, contender: &Contender) {
         }),
         if contender.ours && !ratios.is_empty() { ratios.join(", ") } else { dash() },
         contender.calls.values().sum::<u64>(),
-        bytes(contender.layer_bytes),
+        match workload.layer_bytes_missing {
+            0 => bytes(contender.layer_bytes),
+            missing => {
+                let times = crate::figures::ratio(contender.layer_bytes, missing);
+                format!("{}, {times:.2} x", bytes(contender.layer_bytes))
+            }
+        },
         bytes(contender.wire_bytes),
         bytes(contender.peak_memory),
         contender.user_seconds,

@@ -226,9 +226,9 @@ pub(crate) fn all() -> Vec<Workload> {
             peers: false,
             runs: Some(1),
             invocation: Duration::from_secs(20),
-            ..Workload::new("invocations", "6 GiB, 6 layers, invocations of 20 s", vec![GIB; 6], Network::far(100))
-                .aims(ONE, &[Bound::OnlyWhatIsMissing])
-                .aims(PARTS, &[Bound::OnlyWhatIsMissing])
+            ..Workload::new("invocations", "6 GiB, 6 layers, invocations of 20 s", vec![GIB; 6], Network::LOOPBACK)
+                .of(ONE)
+                .of(PARTS)
         },
     ]
 }
