@@ -2,8 +2,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64_simd::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -107,7 +106,7 @@ pub(super) fn initiate_upload(call: &Call, input: InitiateInput) -> Result<Value
 
 pub(super) async fn upload_part(call: &Call, input: PartInput<'_>) -> Result<Value> {
     let registry = call.registry(input.registry_id);
-    let part = STANDARD.decode(input.layer_part_blob.as_bytes()).map(Bytes::from).map_err(|error| {
+    let part = STANDARD.decode_to_vec(input.layer_part_blob.as_bytes()).map(Bytes::from).map_err(|error| {
         Error::InvalidParameter(format!("Invalid parameter at 'layerPartBlob' failed to satisfy constraint: '{error}'"))
     })?;
     if input.part_last_byte < input.part_first_byte {
