@@ -127,6 +127,13 @@ impl HistoryEvent {
         serde_json::from_str(output).ok()
     }
 
+    /// What a task's function answered, if one did.
+    #[must_use]
+    pub fn task_payload(&self) -> Option<Value> {
+        let output = self.details.get("taskSucceededEventDetails")?["output"].as_str()?;
+        Some(serde_json::from_str::<Value>(output).ok()?["Payload"].take())
+    }
+
     /// The name of the error with which a task failed, if one did.
     #[must_use]
     pub fn task_error(&self) -> Option<&str> {

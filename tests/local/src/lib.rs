@@ -23,4 +23,4 @@ pub use executions::{Execution, HistoryEvent};
 pub use image::{Client, Image, Pushed};
 pub use registry::{Contents, Registry};
 pub use sample::Sample;
-pub use stack::{LocalStack, Options, SOURCE, Undeployed};
+pub use stack::{CopyLayers, LocalStack, Options, SOURCE, Undeployed};

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use aws_sdk_ecr::operation::create_repository::builders::CreateRepositoryFluentBuilder;
 use aws_sdk_sfn::config::{BehaviorVersion, Credentials, Region};
-use ecr_local::{Config as EcrConfig, EcrLocal};
+use ecr_local::{Config as EcrConfig, EcrLocal, Shape};
+use serde::Serialize;
 use serde_json::Value;
 use shared::names::Digest;
 use tempfile::TempDir;
@@ -41,6 +42,27 @@ pub struct Options {
     pub wait_scale: f64,
     /// Where the logs go that are to stay; otherwise they go with the stack.
     pub logs: Option<PathBuf>,
+    /// How layers are copied.
+    pub copy_layers: CopyLayers,
+    /// The network between the functions, all of them together, and ECR; `None` is as fast as it goes.
+    pub shape: Option<Shape>,
+}
+
+/// What is set of the module's `copy_layers`; the rest keeps its default.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct CopyLayers {
+    /// The function's memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_mb: Option<u32>,
+    /// The function's time-out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout_seconds: Option<u32>,
+    /// The roads that layers may take: `auto` or `parts`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uploads: Option<String>,
+    /// How many functions may copy one image to one target side by side.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_shards: Option<u32>,
 }
 
 impl Options {
@@ -52,6 +74,8 @@ impl Options {
             targets: targets.iter().map(|region| (*region).to_owned()).collect(),
             wait_scale: 0.01,
             logs: None,
+            copy_layers: CopyLayers::default(),
+            shape: None,
         }
     }
 }
@@ -99,8 +123,12 @@ impl LocalStack {
                 ..EcrConfig::default()
             };
             let ecr = EcrLocal::start(config).await.map_err(Error::io("start the local ECR"))?;
+            let ecr_endpoint = match options.shape.clone() {
+                None => ecr.endpoint(),
+                Some(shape) => ecr.interface(shape).map_err(Error::io("open a network interface of the local ECR"))?,
+            };
             let (source, scale) = (&options.source, options.wait_scale);
-            match Ministack::start(port, &ecr.endpoint(), source, scale, home.path(), &logs).await {
+            match Ministack::start(port, &ecr_endpoint, source, scale, home.path(), &logs).await {
                 Ok(ministack) => return Ok(Undeployed { options, logs, ministack, ecr, home }),
                 Err(Error::Program { tail, .. }) if tail.contains("already in use") && attempt < PORT_ATTEMPTS => {
                     attempt += 1;
@@ -281,8 +309,7 @@ impl Undeployed {
     /// If Terraform fails, with the end of its log.
     pub async fn deploy(self) -> Result<LocalStack, Error> {
         let Self { options, logs, ministack, ecr, home } = self;
-        let outputs =
-            terraform::apply(ministack.endpoint(), &options.source, &options.targets, home.path(), &logs).await?;
+        let outputs = terraform::apply(ministack.endpoint(), &options, home.path(), &logs).await?;
         let region = Region::new(options.source.clone());
         let sfn = aws_sdk_sfn::Config::builder().behavior_version(BehaviorVersion::v2026_01_12());
         let sfn = sfn.endpoint_url(ministack.endpoint()).credentials_provider(credentials()).region(region.clone());

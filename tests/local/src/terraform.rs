@@ -11,7 +11,7 @@ use shared::names::Digest;
 
 use crate::error::Error;
 use crate::process::{guarded, run};
-use crate::stack::root;
+use crate::stack::{Options, root};
 
 /// What tests/local tells about what it made.
 #[derive(Debug, Clone)]
@@ -33,13 +33,7 @@ struct Output {
     value: String,
 }
 
-pub(crate) async fn apply(
-    endpoint: &str,
-    source: &str,
-    targets: &[String],
-    home: &Path,
-    logs: &Path,
-) -> Result<Outputs, Error> {
+pub(crate) async fn apply(endpoint: &str, options: &Options, home: &Path, logs: &Path) -> Result<Outputs, Error> {
     let packages = root().join("target/lambda");
     for function in ["resolve-image", "ensure-repo", "copy-layers", "put-manifest", "report"] {
         let package = packages.join(function).join("bootstrap.zip");
@@ -64,10 +58,11 @@ pub(crate) async fn apply(
     ]);
     command.arg(format!("-state={}", state.display()));
     command.arg(format!("-var=architecture={architecture}"));
+    command.arg(format!("-var=copy_layers={}", json!(options.copy_layers)));
     command.arg(format!("-var=endpoint={endpoint}"));
     command.arg(format!("-var=package_dir={}", packages.display()));
-    command.arg(format!("-var=region={source}"));
-    command.arg(format!("-var=target_regions={}", json!(targets)));
+    command.arg(format!("-var=region={}", options.source));
+    command.arg(format!("-var=target_regions={}", json!(options.targets)));
     run("terraform apply", command, &log, false).await?;
 
     let mut command = terraform(&data_dir);

@@ -153,7 +153,9 @@ impl<'screen> View<'screen> {
         let step = Step::of(stats);
         // A part that is sent again is received again.
         let received = stats.uploaded_bytes.min(image.bytes);
-        let layers = stats.calls.get("CompleteLayerUpload").copied().unwrap_or_default();
+        // By parts, and streamed.
+        let layers: u64 =
+            ["CompleteLayerUpload", "v2:PUT upload"].iter().filter_map(|call| stats.calls.get(*call)).sum();
         let what = match step {
             Step::CopyLayers => {
                 format!("{layers} of {} layers, {} of {}", image.blobs, bytes(received), bytes(image.bytes))
