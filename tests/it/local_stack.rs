@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use ecr_local::{Fault, Stats};
-use local_stack::{Client, Contents, Execution, ExecutionStatus, Image, LocalStack, Options, Pushed, Sample};
+use ecr_local::{Fault, Shape, Stats};
+use local_stack::{
+    Client, Contents, CopyLayers, Execution, ExecutionStatus, HistoryEvent, Image, LocalStack, Options, Pushed, SOURCE,
+    Sample,
+};
 use serde_json::{Value, json};
-use shared::contract::{Report, Status, TargetReport};
+use shared::contract::{Copied, Report, Status, TargetReport};
 use shared::names::Digest;
 
 const REPOSITORY: &str = "prod/app";
@@ -15,7 +18,10 @@ const TARGETS: [&str; 3] = ["eu-west-1", "us-west-2", "ap-southeast-2"];
 /// How long an execution may take. It takes seconds, but the machine may have other things to do.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// A stack with a source repository, and an image that is small but has what images have.
+/// A layer of which five are more than one function should move.
+const LARGE: usize = 108 * 1024;
+
+/// A stack with a source repository, and an image that has what images have.
 struct Scene {
     stack: LocalStack,
     image: Image,
@@ -23,12 +29,17 @@ struct Scene {
 }
 
 impl Scene {
+    /// With an image that is small.
     async fn set(targets: &[&str]) -> Self {
-        let home = tempfile::tempdir().unwrap();
         // Two parts of 10 MiB, and a few layers of one.
         let sample = Sample { seed: 7, shared_layers: vec![8, 11 * 1024], own_layers: vec![512, 64] };
+        Self::of(&sample, Options::quick(targets)).await
+    }
+
+    async fn of(sample: &Sample, options: Options) -> Self {
+        let home = tempfile::tempdir().unwrap();
         let image = sample.write(home.path().join("image")).unwrap();
-        let stack = LocalStack::start(Options::quick(targets)).await.unwrap();
+        let stack = LocalStack::start(options).await.unwrap();
         stack.create_repository(REPOSITORY, |request| request).await.unwrap();
         Self { stack, image, _home: home }
     }
@@ -70,6 +81,10 @@ impl Scene {
         history.iter().filter_map(|event| event.task_error()).map(ToOwned::to_owned).collect()
     }
 }
+
+/// What keeps every layer from its target, on either road.
+const NO_LAYER: [fn() -> Fault; 2] =
+    [|| Fault::new("v2:PUT upload", 403, "DENIED"), || Fault::new("CompleteLayerUpload", 400, "AccessDeniedException")];
 
 fn target<'report>(report: &'report Report, region: &str) -> &'report TargetReport {
     report.targets.iter().find(|target| target.region.as_str() == region).unwrap()
@@ -135,7 +150,11 @@ async fn a_second_push_of_the_same_image_copies_nothing() {
         assert_eq!((target.layers_copied, target.layers_skipped), (0, report.image.blobs));
         assert_eq!((target.bytes_copied, target.bytes_skipped), (0, report.image.bytes));
         assert!(calls(&stats, region, &["BatchCheckLayerAvailability"]) > 0, "{region} was asked");
-        assert_eq!(calls(&stats, region, &["CreateRepository", "InitiateLayerUpload", "PutImage"]), 0, "{stats:?}");
+        assert_eq!(
+            calls(&stats, region, &["CreateRepository", "InitiateLayerUpload", "v2:POST upload", "PutImage"]),
+            0,
+            "{stats:?}"
+        );
     }
 }
 
@@ -143,8 +162,9 @@ async fn a_second_push_of_the_same_image_copies_nothing() {
 async fn a_transient_fault_is_retried() {
     let scene = Scene::set(&TARGETS).await;
     let region = TARGETS[1];
-    // One layer after another meets it, and each meets it as often as the SDK tries: more than one invocation sees.
-    scene.stack.ecr().fault(Fault::new("UploadLayerPart", 500, "ServerException").in_region(region).times(24));
+    // Oftener than the SDK tries it: the first invocation fails, and the next succeeds.
+    let fault = Fault::new("BatchCheckLayerAvailability", 500, "ServerException");
+    scene.stack.ecr().fault(fault.in_region(region).times(4));
     let (_, execution) = scene.replicate().await;
     assert_eq!(execution.status, ExecutionStatus::Succeeded, "{execution:?}");
 
@@ -159,10 +179,9 @@ async fn a_transient_fault_is_retried() {
 async fn one_region_failing_for_good_leaves_the_others_whole() {
     let scene = Scene::set(&TARGETS).await;
     let failing = TARGETS[0];
-    scene
-        .stack
-        .ecr()
-        .fault(Fault::new("CompleteLayerUpload", 400, "AccessDeniedException").in_region(failing).for_ever());
+    for fault in NO_LAYER {
+        scene.stack.ecr().fault(fault().in_region(failing).for_ever());
+    }
     let (_, execution) = scene.replicate().await;
     assert_eq!(execution.status, ExecutionStatus::Failed);
     assert_eq!(execution.error.as_deref(), Some("ReplicationIncomplete"));
@@ -265,4 +284,67 @@ async fn layers_cleaned_up_meanwhile_are_copied_again() {
     assert_eq!(scene.read(region).await, scene.read(scene.stack.source()).await);
     let checks = |region| scene.stack.ecr().stats().calls(region, "BatchCheckLayerAvailability");
     assert_eq!(checks(region), 2 * checks(TARGETS[0]), "CopyLayers looked again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_image_is_copied_by_several_functions_again_and_again() {
+    let region = TARGETS[0];
+    let sample = Sample { seed: 11, shared_layers: vec![LARGE; 5], own_layers: Vec::new() };
+    let copy_layers = CopyLayers { timeout_seconds: Some(10), max_shards: Some(2), ..CopyLayers::default() };
+    // The two functions together move some 350 MiB before their time is over.
+    let shape = Shape { bits_per_second: Some(400_000_000), near: Some(SOURCE.to_owned()), ..Shape::default() };
+    let scene = Scene::of(&sample, Options { copy_layers, shape: Some(shape), ..Options::quick(&[region]) }).await;
+
+    // First neither shard arrives: two failures become one target's.
+    for fault in
+        [Fault::new("v2:POST upload", 403, "DENIED"), Fault::new("InitiateLayerUpload", 400, "AccessDeniedException")]
+    {
+        scene.stack.ecr().fault(fault.in_region(region).for_ever());
+    }
+    let (pushed, execution) = scene.replicate().await;
+    assert_eq!(execution.error.as_deref(), Some("ReplicationIncomplete"), "{execution:?}");
+    assert_eq!(scene.task_errors(&execution).await, ["AccessDenied", "AccessDenied", "ReplicationIncomplete"]);
+    let failed = scene.report(&execution).await.1.targets.remove(0);
+    assert_eq!((failed.step.as_deref(), failed.error.as_deref()), (Some("CopyLayers"), Some("AccessDenied")));
+    assert_eq!((failed.shards, failed.layers_copied, failed.layers_skipped), (0, 0, 0));
+
+    // Then both do, each in several invocations.
+    scene.stack.ecr().clear_faults();
+    scene.stack.ecr().reset_stats();
+    let known = scene.stack.executions().await.unwrap();
+    scene.stack.replay_push(REPOSITORY, &pushed.digest, TAG).await.unwrap();
+    let execution = scene.stack.execution_for(&pushed.digest, &known).await.unwrap();
+    let execution = scene.finished(&execution.arn).await;
+    assert_eq!(execution.status, ExecutionStatus::Succeeded, "{execution:?}");
+    let source = scene.read(scene.stack.source()).await;
+    assert_eq!(scene.read(region).await, source);
+
+    let history = scene.stack.history(&execution.arn).await.unwrap();
+    let copied = |event: &HistoryEvent| serde_json::from_value::<Copied>(event.task_payload()?).ok();
+    let handed_out = history.iter().position(|event| copied(event).is_some()).unwrap();
+    let shards = copied(&history[handed_out]).unwrap().shards;
+    assert_eq!(shards.len(), 2);
+    assert_eq!(shards.iter().map(|shard| shard.layers.len()).sum::<usize>(), source.blobs.len());
+    let tasks = history[handed_out + 1..].iter().filter(|event| event.r#type.starts_with("Task"));
+    let tasks: Vec<&str> = tasks.take(2).map(|event| event.r#type.as_str()).collect();
+    assert_eq!(tasks, ["TaskScheduled", "TaskScheduled"], "the shards are copied side by side");
+    let results: Vec<Copied> = history[handed_out + 1..].iter().filter_map(copied).collect();
+    assert!(results.iter().all(|copied| copied.shards.is_empty()), "a shard is not divided again");
+    assert_eq!(results.iter().filter(|copied| copied.done).count(), 2);
+    assert!(results.len() > 2, "no shard took more than one invocation: {results:?}");
+
+    // What was handed out does not travel on: there may be many layers, and many targets.
+    let outcomes = history.iter().find_map(|event| event.output_of("ReplicateToTargets")).unwrap();
+    let outcome = &outcomes["outcomes"][0]["copies"];
+    assert_eq!(outcome.as_array().unwrap().len(), 3, "{outcome}");
+    assert_eq!(outcome[0]["shards"], json!([{"layers": []}, {"layers": []}]));
+
+    let (_, report) = scene.report(&execution).await;
+    let target = target(&report, region);
+    assert_eq!((target.status, target.shards), (Status::Replicated, 2));
+    assert_eq!((target.layers_copied, target.layers_skipped), (source.blobs.len(), 0));
+    assert_eq!((target.bytes_copied, target.bytes_skipped), (source.bytes(), 0));
+    let uploaded = scene.stack.ecr().stats().region(region).uploaded_bytes;
+    // Twice goes what was streamed until that was seen to be too slow, and what the deadline cut off of a part.
+    assert!((source.bytes()..source.bytes() * 3 / 2).contains(&uploaded), "{uploaded} of {}", source.bytes());
 }
