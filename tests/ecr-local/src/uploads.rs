@@ -1,15 +1,17 @@
 //! A layer on its way in, by the API or by `/v2`.
 
-use std::io::{self, SeekFrom};
+use std::fs::File;
+use std::io::{self, SeekFrom, Write as _};
 use std::sync::Arc;
 
 use axum::body::Bytes;
 use futures::{Stream, StreamExt as _};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempPath;
-use tokio::fs::{File, OpenOptions};
-use tokio::io::{AsyncSeekExt as _, AsyncWriteExt as _, BufWriter};
+use tokio::fs::OpenOptions;
+use tokio::io::AsyncSeekExt as _;
 use tokio::sync::Mutex;
+use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
@@ -21,7 +23,7 @@ const MIN_PART_SIZE: u64 = 5 * 1024 * 1024;
 pub(crate) const MAX_PART_SIZE: u64 = 20 * 1024 * 1024;
 /// The documented quota of parts per layer.
 const MAX_PARTS: u32 = 4_200;
-/// Network chunks are small; the file is written in pieces of this size.
+/// Network chunks are small; so many bytes are handed to the blocking pool at once.
 const WRITE_SIZE: usize = 1024 * 1024;
 
 /// An upload, in progress until its session is taken by the call that completes it.
@@ -128,13 +130,8 @@ impl Upload {
 
         let mut file = OpenOptions::new().create(true).write(true).truncate(false).open(&session.file).await?;
         file.seek(SeekFrom::Start(session.received)).await?;
-        let mut file = BufWriter::with_capacity(WRITE_SIZE, file);
-        let mut hash = session.hash.clone();
-        let written = write(&mut file, &mut hash, data, range.limit).await;
-        // Also after a failure: a write must not be left behind in the blocking pool.
-        let flushed = file.flush().await;
-        let length = written?;
-        flushed?;
+        let writer = Writer { file: file.into_std().await, hash: session.hash.clone() };
+        let (length, hash) = write(writer, data, range.limit).await?;
 
         if range.limit.is_some_and(|limit| length > limit) {
             return Err(self.invalid_part(session, format!("Layer part size of {length} bytes is too large")));
@@ -204,29 +201,60 @@ impl Session {
     }
 }
 
-/// Writes and hashes the data, until it ends or is longer than the limit.
+/// Where the bytes of a part go.
+#[derive(Debug)]
+struct Writer {
+    file: File,
+    hash: Sha256,
+}
+
+impl Writer {
+    fn write(mut self, chunks: &[Bytes]) -> io::Result<Self> {
+        for chunk in chunks {
+            self.hash.update(chunk);
+            self.file.write_all(chunk)?;
+        }
+        Ok(self)
+    }
+}
+
+/// Writes and hashes the data, until it ends or is longer than the limit. While some of it is written, the next is received.
 async fn write<E>(
-    file: &mut BufWriter<File>,
-    hash: &mut Sha256,
+    writer: Writer,
     mut data: impl Stream<Item = Result<Bytes, E>> + Unpin,
     limit: Option<u64>,
-) -> io::Result<u64>
+) -> io::Result<(u64, Sha256)>
 where
     E: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let mut length = 0;
+    let mut writing = spawn_blocking(move || writer.write(&[]));
+    let (mut length, mut waiting, mut chunks) = (0, 0, Vec::new());
+    let mut broken = None;
     while let Some(chunk) = data.next().await {
-        let mut chunk = chunk.map_err(io::Error::other)?;
-        // In pieces, so that hashing a whole part of the API does not hold up the other requests on this thread.
-        while !chunk.is_empty() {
-            let piece = chunk.split_to(chunk.len().min(WRITE_SIZE));
-            length += piece.len() as u64;
-            if limit.is_some_and(|limit| length > limit) {
-                return Ok(length);
+        let chunk = match chunk {
+            Ok(chunk) => chunk,
+            Err(error) => {
+                broken = Some(io::Error::other(error));
+                break;
             }
-            hash.update(&piece);
-            file.write_all(&piece).await?;
+        };
+        length += chunk.len() as u64;
+        if limit.is_some_and(|limit| length > limit) {
+            break;
+        }
+        waiting += chunk.len();
+        chunks.push(chunk);
+        if waiting >= WRITE_SIZE {
+            let (writer, ready) = (writing.await??, std::mem::take(&mut chunks));
+            writing = spawn_blocking(move || writer.write(&ready));
+            waiting = 0;
         }
     }
-    Ok(length)
+    // Also after a failure: a write must not be left behind in the blocking pool.
+    let writer = writing.await??;
+    if let Some(error) = broken {
+        return Err(error);
+    }
+    let writer = spawn_blocking(move || writer.write(&chunks)).await??;
+    Ok((length, writer.hash))
 }
