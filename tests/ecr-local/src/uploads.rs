@@ -227,7 +227,7 @@ async fn write<E>(
 where
     E: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let mut writing = spawn_blocking(move || writer.write(&[]));
+    let mut under_way = spawn_blocking(move || writer.write(&[]));
     let (mut length, mut waiting, mut chunks) = (0, 0, Vec::new());
     let mut broken = None;
     while let Some(chunk) = data.next().await {
@@ -245,13 +245,13 @@ where
         waiting += chunk.len();
         chunks.push(chunk);
         if waiting >= WRITE_SIZE {
-            let (writer, ready) = (writing.await??, std::mem::take(&mut chunks));
-            writing = spawn_blocking(move || writer.write(&ready));
+            let (writer, ready) = (under_way.await??, std::mem::take(&mut chunks));
+            under_way = spawn_blocking(move || writer.write(&ready));
             waiting = 0;
         }
     }
     // Also after a failure: a write must not be left behind in the blocking pool.
-    let writer = writing.await??;
+    let writer = under_way.await??;
     if let Some(error) = broken {
         return Err(error);
     }
