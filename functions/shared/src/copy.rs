@@ -1,6 +1,6 @@
 //! The copy engine: an image's missing blobs, side by side, in a fixed amount of memory.
 //!
-//! A layer is streamed ([`crate::stream`]), or goes by parts ([`crate::parts`]) where its stream broke, or would not
+//! A layer is streamed (`stream`), or goes by parts (`parts`) where its stream broke, or would not
 //! end before the deadline.
 
 use std::{

@@ -7,7 +7,7 @@
 //! - [`manifest`]: manifests as they are stored, and the walk over an image's tree
 //! - [`registry`]: one repository of one region, through the ECR API
 //! - [`layer`]: reading a layer from the source, hashed as it streams
-//! - [`copy`]: the copy engine, with its two roads [`stream`] and [`parts`]
+//! - [`copy`]: the copy engine, with its two roads `stream` and `parts`
 //! - [`plan`]: how many functions copy an image side by side
 //! - [`serve`](mod@serve): the runtime loop of each function
 
