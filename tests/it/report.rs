@@ -212,6 +212,32 @@ async fn an_error_that_is_not_a_functions_own_is_told_as_it_is() {
     let target = &document["targets"][0];
     assert_eq!((&target["error"], &target["message"]), (&json!("States.Timeout"), &json!("")));
     assert_eq!(target["bytesCopied"], 500, "what an earlier invocation copied is told");
+    assert_eq!(
+        (&target["layersSkipped"], &target["bytesSkipped"]),
+        (&json!(0), &json!(0)),
+        "what was there is not known"
+    );
+}
+
+#[tokio::test]
+async fn what_was_there_is_known_when_the_copy_is_complete() {
+    let services = Services::default();
+    let mut outcome = failed("eu-west-1", "PutManifest", "TagConflict", "the tag v1 is immutable there");
+    outcome["copies"] = json!([copied(4, 4000), copied(2, 500)]);
+    report(&services, input(1, &json!([]), &[outcome])).await.unwrap_err();
+    let document = document(&services.events()[0]);
+    let target = &document["targets"][0];
+    let skipped = (&target["layersSkipped"], &target["bytesSkipped"]);
+    assert_eq!(skipped, (&json!(0), &json!(0)), "a repair may copy again what was copied: more than the image has");
+    assert_eq!((&target["layersCopied"], &target["shards"]), (&json!(6), &json!(2)));
+
+    let services = Services::default();
+    let mut outcome = failed("eu-west-1", "PutManifest", "TagConflict", "the tag v1 is immutable there");
+    outcome["copies"] = json!([copied(2, 500)]);
+    report(&services, input(1, &json!([]), &[outcome])).await.unwrap_err();
+    let document = self::document(&services.events()[0]);
+    let target = &document["targets"][0];
+    assert_eq!((&target["layersSkipped"], &target["bytesSkipped"]), (&json!(3), &json!(3510)));
 }
 
 #[tokio::test]
