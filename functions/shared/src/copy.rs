@@ -289,7 +289,9 @@ impl<'a> Copy<'a> {
             return self.by_parts(blob, Sending::resume(upload), false).await;
         }
         let Some(time) = self.time_for_a_part() else { return LayerCopy::NotStarted };
-        let streams = self.streaming.load(Ordering::Relaxed) && self.pace.of_a_stream(blob.size, side_by_side) <= time;
+        // Twice its time must be left, as for a part: a stream that is given up is sent again from its first byte.
+        let needed = self.pace.of_a_stream(blob.size, side_by_side) * 2;
+        let streams = self.streaming.load(Ordering::Relaxed) && needed <= time;
         if streams {
             match self.by_stream(blob).await {
                 Ok(true) => return LayerCopy::Done { size: blob.size, streamed: true },
