@@ -45,12 +45,13 @@ impl Pacer {
     /// The body, each piece of it at the end of its slot. Nothing is read ahead of the piece that waits.
     pub(crate) fn pace<E>(
         self: Arc<Self>,
+        sender: Sender,
         body: impl Stream<Item = Result<Bytes, E>> + Send,
     ) -> impl Stream<Item = Result<Bytes, E>> + Send
     where
         E: Send,
     {
-        let lane = Lane { pacer: self, body: Box::pin(body), rest: Bytes::new(), last: None };
+        let lane = Lane { pacer: self, sender, body: Box::pin(body), rest: Bytes::new(), last: None };
         futures::stream::try_unfold(lane, async |mut lane| Ok(lane.next().await?.map(|piece| (piece, lane))))
     }
 
@@ -69,9 +70,19 @@ impl Pacer {
     }
 }
 
+/// Who sends a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sender {
+    /// The client: while it has nothing to send, its network is idle.
+    Client,
+    /// This server: how long it reads a file is not the network's.
+    Server,
+}
+
 /// A body on its way.
 struct Lane<S> {
     pacer: Arc<Pacer>,
+    sender: Sender,
     body: Pin<Box<S>>,
     rest: Bytes,
     /// The end of this body's last slot.
@@ -80,10 +91,8 @@ struct Lane<S> {
 
 impl<E, S: Stream<Item = Result<Bytes, E>>> Lane<S> {
     async fn next(&mut self) -> Result<Option<Bytes>, E> {
-        // Who takes the pieces may be late, as a timer may: the network would have gone on in the meantime. It would not
-        // have, while there was nothing to send.
+        // Who takes the pieces may be late, as a timer may: the network would have gone on in the meantime.
         let asked = Instant::now();
-        let late = self.last.map_or(Duration::ZERO, |last| asked.saturating_duration_since(last).min(CATCH_UP));
         while self.rest.is_empty() {
             match self.body.try_next().await? {
                 Some(chunk) => self.rest = chunk,
@@ -92,6 +101,11 @@ impl<E, S: Stream<Item = Result<Bytes, E>>> Lane<S> {
         }
         let piece = self.rest.split_to(self.rest.len().min(PIECE));
         let now = Instant::now();
+        let ready = match self.sender {
+            Sender::Client => asked,
+            Sender::Server => now,
+        };
+        let late = self.last.map_or(Duration::ZERO, |last| ready.saturating_duration_since(last).min(CATCH_UP));
         let end = self.pacer.reserve(piece.len(), now, late);
         if end > now {
             tokio::time::sleep_until(end).await;
@@ -140,7 +154,7 @@ mod tests {
         for (chunks, size) in [(10, MIB), (1, 10 * MIB), (2560, 4096)] {
             let pacer = Arc::new(Pacer::new(RATE));
             let started = Instant::now();
-            assert_eq!(read(pacer.pace(body(chunks, size))).await, 10 * MIB);
+            assert_eq!(read(pacer.pace(Sender::Client, body(chunks, size))).await, 10 * MIB);
             assert_takes(started.elapsed(), 10 * MIB);
         }
     }
@@ -150,7 +164,7 @@ mod tests {
         let pacer = Arc::new(Pacer::new(RATE));
         let started = Instant::now();
         let timed = async |size: usize| {
-            read(Arc::clone(&pacer).pace(body(1, size))).await;
+            read(Arc::clone(&pacer).pace(Sender::Client, body(1, size))).await;
             started.elapsed()
         };
         let (small, large) = tokio::join!(timed(MIB), timed(3 * MIB));
@@ -163,9 +177,9 @@ mod tests {
         let pacer = Arc::new(Pacer::new(RATE));
         tokio::time::sleep(Duration::from_mins(1)).await;
         let started = Instant::now();
-        read(Arc::clone(&pacer).pace(body(1, BURST))).await;
+        read(Arc::clone(&pacer).pace(Sender::Client, body(1, BURST))).await;
         assert_eq!(started.elapsed(), Duration::ZERO);
-        read(pacer.pace(body(1, MIB))).await;
+        read(pacer.pace(Sender::Client, body(1, MIB))).await;
         assert_takes(started.elapsed(), MIB + BURST);
     }
 
@@ -177,8 +191,22 @@ mod tests {
             tokio::time::sleep(Duration::from_secs(10)).await;
             Ok(Bytes::from(vec![0; MIB]))
         });
-        read(pacer.pace(body(1, MIB).chain(late))).await;
+        read(pacer.pace(Sender::Client, body(1, MIB).chain(late))).await;
         assert_takes(started.elapsed(), 10 * MIB + 2 * MIB);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_file_costs_no_throughput() {
+        let pacer = Arc::new(Pacer::new(RATE));
+        let started = Instant::now();
+        // A chunk takes 250 ms on the network, and another 40 ms until it is read.
+        let file = futures::stream::unfold(0, async |chunk| {
+            tokio::time::sleep(Duration::from_millis(40)).await;
+            (chunk < 40).then(|| (Ok(Bytes::from(vec![0; MIB / 4])), chunk + 1))
+        });
+        read(pacer.pace(Sender::Server, file)).await;
+        // The first chunk and the end are waited for.
+        assert_takes(started.elapsed().saturating_sub(Duration::from_millis(80)), 10 * MIB);
     }
 
     #[tokio::test(start_paused = true)]
@@ -186,7 +214,7 @@ mod tests {
         // A slot is shorter than a timer's millisecond, and each piece is fetched some milliseconds late.
         let fast = Pacer::new(RATE.saturating_mul(NonZeroU64::new(100).unwrap()));
         let started = Instant::now();
-        let mut body = pin!(Arc::new(fast).pace(body(1000, MIB)));
+        let mut body = pin!(Arc::new(fast).pace(Sender::Client, body(1000, MIB)));
         let mut pieces = 0;
         while let Some(Ok(_)) = body.next().await {
             pieces += 1;
@@ -204,7 +232,7 @@ mod tests {
             let chunk = receiver.recv().await?;
             Some((Ok::<_, Infallible>(chunk), receiver))
         });
-        let mut paced = pin!(Arc::new(Pacer::new(RATE)).pace(chunks));
+        let mut paced = pin!(Arc::new(Pacer::new(RATE)).pace(Sender::Client, chunks));
         sender.send(Bytes::from(vec![0; MIB])).await.unwrap();
         paced.next().await.unwrap().unwrap();
         sender.try_send(Bytes::from(vec![0; MIB])).unwrap();

@@ -15,7 +15,7 @@ use futures::TryStreamExt as _;
 
 use crate::gate::Gate;
 use crate::names::Region;
-use crate::shape::{Pacer, Shape};
+use crate::shape::{Pacer, Sender, Shape};
 use crate::stats::{Counter, Traffic};
 use crate::{api, downloads};
 
@@ -54,6 +54,7 @@ pub(crate) async fn pass(State(gate): State<Gate>, request: Request, next: Next)
     let interface = gate.interface.filter(|interface| !is_admin && !interface.is_near(region.as_ref()));
 
     let pacer = interface.as_ref().and_then(|interface| interface.received.clone());
+    let pacer = pacer.map(|pacer| (pacer, Sender::Client));
     let body = carry(body, traffic.clone(), Traffic::received, pacer);
     let response = next.run(Request::from_parts(head, body)).await;
     if let Some(interface) = &interface {
@@ -65,7 +66,8 @@ pub(crate) async fn pass(State(gate): State<Gate>, request: Request, next: Next)
     if let Some(length) = body.size_hint().exact() {
         head.headers.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
     }
-    let body = carry(body, traffic, Traffic::sent, interface.and_then(|interface| interface.sent.clone()));
+    let pacer = interface.and_then(|interface| interface.sent.clone()).map(|pacer| (pacer, Sender::Server));
+    let body = carry(body, traffic, Traffic::sent, pacer);
     Response::from_parts(head, body)
 }
 
@@ -82,7 +84,7 @@ fn carry(
     body: Body,
     traffic: Option<Arc<Traffic>>,
     counter: fn(&Traffic) -> &Counter,
-    pacer: Option<Arc<Pacer>>,
+    pacer: Option<(Arc<Pacer>, Sender)>,
 ) -> Body {
     if body.is_end_stream() || (traffic.is_none() && pacer.is_none()) {
         return body;
@@ -94,7 +96,7 @@ fn carry(
     };
     let body = body.into_data_stream();
     match pacer {
-        Some(pacer) => Body::from_stream(pacer.pace(body).inspect_ok(count)),
+        Some((pacer, sender)) => Body::from_stream(pacer.pace(sender, body).inspect_ok(count)),
         None => Body::from_stream(body.inspect_ok(count)),
     }
 }
