@@ -146,15 +146,12 @@ pub enum CopyError {
         /// The time that it had.
         seconds: u64,
     },
-    /// A call that is about no layer in particular failed.
-    #[error(transparent)]
-    Registry(#[from] RegistryError),
 }
 
 impl Named for CopyError {
     fn name(&self) -> ErrorName {
         match self {
-            Self::Layer { source, .. } | Self::Registry(source) => source.name(),
+            Self::Layer { source, .. } => source.name(),
             Self::Corrupt { .. } => ErrorName::DigestMismatch,
             Self::UploadLost { .. } => ErrorName::UploadLost,
             Self::NoProgress { .. } => ErrorName::RegistryUnavailable,
