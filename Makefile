@@ -38,6 +38,9 @@ $(TOOLS)/node/.installed: tests/tools/package.json tests/tools/package-lock.json
 	npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --loglevel error
 	@touch $@
 
+# In bytes: a larger package takes longer to start.
+LARGEST_PACKAGE := 5000000
+
 CARGO_LAMBDA_TARGET_x86_64 := --x86-64
 CARGO_LAMBDA_TARGET_arm64 := --arm64
 
@@ -53,8 +56,10 @@ package: $(TOOLS)/python/.installed ## Build the functions and zip them into tar
 		cd $(CURDIR)/target/lambda/$$function; \
 		chmod 755 bootstrap; \
 		touch -t 198001010000 bootstrap; \
-		python -m zipfile -c bootstrap.zip bootstrap; \
-		ls -lh bootstrap.zip | awk -v name=$$function '{ print name, $$5 }'; \
+		python -c "import zipfile; zipfile.ZipFile('bootstrap.zip', 'w', zipfile.ZIP_DEFLATED, compresslevel=9).write('bootstrap')"; \
+		size=$$(wc -c <bootstrap.zip); \
+		echo "$$function $$size bytes"; \
+		[ $$size -le $(LARGEST_PACKAGE) ] || { echo "$$function is larger than $(LARGEST_PACKAGE) bytes" >&2; exit 1; }; \
 	done
 
 # The demo runs the functions on this machine. Make hands IMAGE, TARGETS and KEEP on in the environment.

@@ -49,8 +49,8 @@ variable "copy_layers" {
   }
 
   validation {
-    condition     = var.copy_layers.max_shards >= 1 && var.copy_layers.max_shards <= 40 && floor(var.copy_layers.max_shards) == var.copy_layers.max_shards
-    error_message = "One image is copied to one target by 1 to 40 functions side by side, a whole number."
+    condition     = var.copy_layers.max_shards >= 1 && var.copy_layers.max_shards <= 16 && floor(var.copy_layers.max_shards) == var.copy_layers.max_shards
+    error_message = "One image is copied to one target by 1 to 16 functions side by side, a whole number."
   }
 }
 

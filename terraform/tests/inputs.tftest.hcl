@@ -223,7 +223,7 @@ run "more_functions_for_one_image_than_a_map_runs" {
   command = plan
 
   variables {
-    copy_layers = { max_shards = 41 }
+    copy_layers = { max_shards = 17 }
   }
 
   expect_failures = [var.copy_layers]

@@ -229,14 +229,14 @@ run "layers_are_copied_as_asked" {
   command = plan
 
   variables {
-    copy_layers = { memory_mb = 10240, timeout_seconds = 10, uploads = "parts", max_shards = 40 }
+    copy_layers = { memory_mb = 10240, timeout_seconds = 10, uploads = "parts", max_shards = 16 }
   }
 
   assert {
     condition = (
       aws_lambda_function.this["copy-layers"].memory_size == 10240
       && aws_lambda_function.this["copy-layers"].timeout == 10
-      && one(aws_lambda_function.this["copy-layers"].environment).variables == tomap({ MAX_SHARDS = "40", UPLOADS = "parts" })
+      && one(aws_lambda_function.this["copy-layers"].environment).variables == tomap({ MAX_SHARDS = "16", UPLOADS = "parts" })
     )
     error_message = "The copy-layers function has other settings than asked."
   }

@@ -1,9 +1,6 @@
 //! CopyLayers against the local ECR.
 
-use std::{
-    sync::atomic::{AtomicU64, Ordering},
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use aws_sdk_ecr::primitives::Blob;
 use copy_layers::{Dependencies, Error, Settings, handle};
@@ -48,12 +45,14 @@ fn deadline_in(time: Duration) -> Deadline {
     Deadline::at(SystemTime::now() + time)
 }
 
-/// A deadline by a clock that goes on by ten seconds whenever it is looked at: where the copy stops does not depend on
-/// how fast this machine is.
-fn deadline_after_looks(looks: u64) -> Deadline {
-    let looked = AtomicU64::new(0);
+/// A deadline that has come when the target was asked for so many parts more: where the copy stops does not depend on how
+/// fast this machine is.
+fn deadline_after_parts(world: &World, parts: u64) -> Deadline {
+    let ecr = std::sync::Arc::clone(&world.ecr);
+    let last = world.calls(TARGET, "UploadLayerPart") + parts;
     Deadline::told_by(move || {
-        Duration::from_secs(10) * u32::try_from(looks.saturating_sub(looked.fetch_add(1, Ordering::Relaxed))).unwrap()
+        let is_over = ecr.stats().calls(TARGET, "UploadLayerPart") >= last;
+        if is_over { Duration::ZERO } else { Duration::from_mins(15) }
     })
 }
 
@@ -161,7 +160,7 @@ async fn near_the_deadline_it_stops_and_goes_on_at_the_next_byte() {
     let (mut cursor, mut invocations) = (None, 0);
     let copied = loop {
         invocations += 1;
-        let copied = copy_from(&world, &digest, cursor, deadline_after_looks(20)).await.unwrap();
+        let copied = copy_from(&world, &digest, cursor, deadline_after_parts(&world, 20)).await.unwrap();
         if copied.done {
             break copied;
         }
@@ -182,7 +181,7 @@ async fn an_error_that_may_pass_does_not_cost_what_others_have_sent() {
     let (world, digest, content) = world_with_layer(Config::default()).await;
     // The layer is begun first and stops midway; the config cannot begin.
     world.ecr.fault(Fault::new("InitiateLayerUpload", 500, "ServerException").skip(1).times(3));
-    let stopped = copy_from(&world, &digest, None, deadline_after_looks(5)).await.unwrap();
+    let stopped = copy_from(&world, &digest, None, deadline_after_parts(&world, 3)).await.unwrap();
     assert!(!stopped.done);
     assert_eq!(stopped.cursor.uploads.len(), 1);
     let copied = copy_from(&world, &digest, Some(stopped.cursor), deadline_in(Duration::from_mins(15))).await.unwrap();
@@ -192,7 +191,7 @@ async fn an_error_that_may_pass_does_not_cost_what_others_have_sent() {
     // One that will not pass is told at once.
     let (world, digest, _) = world_with_layer(Config::default()).await;
     world.ecr.fault(Fault::new("InitiateLayerUpload", 400, "AccessDeniedException").skip(1));
-    let error = copy_from(&world, &digest, None, deadline_after_looks(5)).await.unwrap_err();
+    let error = copy_from(&world, &digest, None, deadline_after_parts(&world, 3)).await.unwrap_err();
     assert_eq!(error.name(), ErrorName::AccessDenied);
 }
 
@@ -330,6 +329,78 @@ async fn bytes_that_are_not_the_layers_are_never_completed() {
     assert_eq!((stopped.done, stopped.cursor.uploads.len()), (false, 0), "the layer starts again");
     copy_from(&world, &digest, Some(stopped.cursor), deadline_in(Duration::from_mins(15))).await.unwrap();
     assert_whole(&world, &content).await;
+}
+
+#[tokio::test]
+async fn a_call_that_does_not_answer_is_given_up_in_time_to_tell_where_the_copy_stands() {
+    for operation in ["InitiateLayerUpload", "CompleteLayerUpload"] {
+        let (world, digest, content) = world_with_layer(Config::default()).await;
+        world.push_blob(TARGET, b"config").await;
+        let other = layer(9, 100);
+        let image = manifest(&[b"config", &content, &other]);
+        world.push_blob(SOURCE, &other).await;
+        let digest = {
+            drop(digest);
+            world.put(SOURCE, &image, None).await
+        };
+        world.ecr.reset_stats();
+        // Of the two layers one arrives.
+        world.ecr.fault(Fault::slow(operation, Duration::from_mins(10)).in_region(TARGET));
+        let started = std::time::Instant::now();
+        let stopped = copy_from(&world, &digest, None, deadline_in(Duration::from_secs(4))).await.unwrap();
+        assert!(started.elapsed() < Duration::from_secs(4), "the function was killed");
+        assert_eq!((stopped.done, stopped.cursor.layers_copied), (false, 1), "{operation}");
+        let deadline = deadline_in(Duration::from_mins(15));
+        assert!(copy_from(&world, &digest, Some(stopped.cursor), deadline).await.unwrap().done);
+        let sent = world.uploaded(TARGET);
+        assert_eq!(sent, content.len() as u64 + 100, "{operation}: nothing is sent twice");
+    }
+}
+
+#[tokio::test]
+async fn a_layer_that_another_run_brings_meanwhile_is_not_sent() {
+    let world = World::start().await;
+    world.create_repository(TARGET).await;
+    // Ten large layers: two wait until one of the first eight has arrived.
+    let layers: Vec<Vec<u8>> =
+        (0..10).map(|seed| layer(300 + seed, 1024 * 1024 + 1000 - usize::try_from(seed).unwrap())).collect();
+    let blobs: Vec<&[u8]> = layers.iter().map(Vec::as_slice).collect();
+    let digest = world.push_image(Some("v1"), &blobs).await;
+    world.ecr.reset_stats();
+    world.ecr.fault(Fault::slow("v2:PUT upload", Duration::from_secs(6)).in_region(TARGET).times(8));
+    let deadline = deadline_in(Duration::from_mins(15));
+    let (copied, ()) = tokio::join!(call(&world, AUTO, input(&digest, None), deadline), async {
+        while world.calls(TARGET, "v2:PUT upload") < 8 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        for blob in &blobs[8..] {
+            world.push_blob(TARGET, blob).await;
+        }
+    });
+    let copied = copied.unwrap();
+    assert_eq!((copied.done, copied.cursor.layers_copied), (true, 8));
+    assert_eq!(world.uploaded(TARGET), blobs.iter().map(|blob| blob.len() as u64).sum::<u64>(), "each byte once");
+}
+
+#[tokio::test]
+async fn a_layer_that_is_corrupt_twice_is_told_while_others_move() {
+    let (world, digest, content) = world_with_layer(Config::default()).await;
+    let mut cursor = Cursor::default();
+    // The hash of other bytes stands for a source whose bytes are not the layer's; the config arrives beside it.
+    for invocation in 1..=2 {
+        let id = begun(&world, &content, 1).await;
+        let corrupt = self::cursor(&content, id, PART_SIZE, &layer(99, usize::try_from(PART_SIZE).unwrap()));
+        cursor.uploads = corrupt.uploads;
+        let deadline = deadline_in(Duration::from_mins(15));
+        match copy_from(&world, &digest, Some(cursor.clone()), deadline).await {
+            Ok(stopped) => {
+                assert_eq!((invocation, stopped.done), (1, false));
+                assert_eq!(stopped.cursor.restarted, [Digest::of(&content)]);
+                cursor = stopped.cursor;
+            }
+            Err(error) => assert_eq!((invocation, error.name()), (2, ErrorName::DigestMismatch)),
+        }
+    }
 }
 
 #[tokio::test]
@@ -522,10 +593,10 @@ fn settings_are_read_from_the_environment() {
         })
     };
     assert_eq!(read(None, None).unwrap(), Settings { memory: 512, ..AUTO });
-    let parts = Settings { memory: 512, max_shards: 40, ..BY_PARTS };
-    assert_eq!(read(Some("parts"), Some("40")).unwrap(), parts);
+    let parts = Settings { memory: 512, max_shards: 16, ..BY_PARTS };
+    assert_eq!(read(Some("parts"), Some("16")).unwrap(), parts);
     assert_eq!(read(Some("stream"), None).unwrap_err(), "UPLOADS is `stream`: expected `auto` or `parts`");
-    assert_eq!(read(None, Some("0")).unwrap_err(), "MAX_SHARDS is `0`: expected a number from 1 to 40");
+    assert_eq!(read(None, Some("0")).unwrap_err(), "MAX_SHARDS is `0`: expected a number from 1 to 16");
 }
 
 mod streams {
@@ -559,14 +630,94 @@ mod streams {
 
     #[tokio::test]
     async fn a_layer_whose_stream_broke_goes_by_parts_and_no_other() {
-        for operation in ["v2:POST upload", "v2:PATCH upload", "v2:PUT upload"] {
+        for fault in [
+            Fault::new("v2:PATCH upload", 500, "UNKNOWN"),
+            Fault::new("v2:PATCH upload", 500, "UNKNOWN").cut_after(20_000),
+            Fault::new("v2:POST upload", 500, "UNKNOWN").times(3),
+            Fault::new("v2:PUT upload", 500, "UNKNOWN").times(3),
+        ] {
             let (world, digest, content) = world_with_layer(Config::default()).await;
-            world.ecr.fault(Fault::new(operation, 500, "UNKNOWN").in_region(TARGET));
+            // The config waits until the layer's faults are used up.
+            world.push_blob(TARGET, b"config").await;
+            world.ecr.reset_stats();
+            world.ecr.fault(fault.clone().in_region(TARGET));
             let copied = stream(&world, &digest).await.unwrap();
-            assert_eq!((copied.cursor.layers_copied, copied.cursor.layers_streamed), (2, 1), "{operation}");
-            assert_eq!(world.calls(TARGET, "InitiateLayerUpload"), 1, "{operation}");
+            assert_eq!((copied.cursor.layers_copied, copied.cursor.layers_streamed), (1, 0), "{fault:?}");
+            assert_eq!(world.calls(TARGET, "InitiateLayerUpload"), 1, "{fault:?}");
             assert_whole(&world, &content).await;
         }
+    }
+
+    #[tokio::test]
+    async fn what_fails_or_is_throttled_beside_a_stream_is_asked_for_again_and_the_layer_sent_once() {
+        for fault in [
+            Fault::new("v2:POST upload", 500, "UNKNOWN").times(2),
+            Fault::new("v2:PUT upload", 503, "UNAVAILABLE").times(2),
+            Fault::new("v2:POST upload", 429, "TOOMANYREQUESTS").times(2),
+            Fault::new("v2:PUT upload", 429, "TOOMANYREQUESTS").times(2),
+            Fault::new("GetAuthorizationToken", 400, "ThrottleException").times(4),
+            Fault::new("GetDownloadUrlForLayer", 429, "").times(4).in_region(SOURCE),
+            Fault::new("DownloadLayer", 503, "SlowDown").times(3).in_region(SOURCE),
+        ] {
+            let (world, digest, content) = world_with_layer(Config::default()).await;
+            world.ecr.fault(fault.clone());
+            let copied = stream(&world, &digest).await.unwrap();
+            assert_eq!((copied.cursor.layers_copied, copied.cursor.layers_streamed), (2, 2), "{fault:?}");
+            assert_eq!(world.uploaded(TARGET), content.len() as u64 + 6, "{fault:?}");
+            assert_whole(&world, &content).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_source_that_breaks_off_for_long_is_waited_for_by_parts() {
+        let (world, digest, content) = world_with_layer(Config::default()).await;
+        // The stream gives up at its sixth failure, and the first part succeeds after two more.
+        world.push_blob(TARGET, b"config").await;
+        world.ecr.fault(Fault::new("DownloadLayer", 503, "SlowDown").times(8).in_region(SOURCE));
+        let copied = stream(&world, &digest).await.unwrap();
+        assert_eq!((copied.cursor.layers_copied, copied.cursor.layers_streamed), (1, 0));
+        assert_whole(&world, &content).await;
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_begins_late_keeps_its_road() {
+        let (world, digest, content) = world_with_layer(Config::default()).await;
+        world.ecr.fault(Fault::slow("v2:POST upload", Duration::from_secs(3)).in_region(TARGET).times(2));
+        let copied = call(&world, AUTO, input(&digest, None), deadline_in(Duration::from_secs(30))).await.unwrap();
+        assert_eq!(copied.cursor.layers_streamed, 2, "signing in and connecting say nothing of the rate");
+        assert_whole(&world, &content).await;
+    }
+
+    #[tokio::test]
+    async fn a_refused_token_is_not_offered_again() {
+        let (world, digest, content) = world_with_layer(Config::default()).await;
+        let dependencies = Dependencies::new(world.registries().await, AUTO).unwrap();
+        let deadline = || deadline_in(Duration::from_mins(15));
+        let input = || decode(input(&digest, None)).unwrap();
+        world.ecr.fault(Fault::new("v2:POST upload", 401, "UNAUTHORIZED").in_region(TARGET).times(2));
+        let copied = handle(&dependencies, input(), deadline()).await.unwrap();
+        assert_eq!(copied.cursor.layers_streamed, 0);
+        world.client(TARGET).await.delete_repository().repository_name(REPOSITORY).force(true).send().await.unwrap();
+        world.create_repository(TARGET).await;
+        let copied = handle(&dependencies, input(), deadline()).await.unwrap();
+        assert_eq!(copied.cursor.layers_streamed, 2, "the next invocation has the road open");
+        assert_eq!(world.calls(TARGET, "GetAuthorizationToken"), 2, "and a token of its own");
+        assert_whole(&world, &content).await;
+    }
+
+    #[tokio::test]
+    async fn an_empty_blob_is_streamed_and_cannot_go_by_parts() {
+        let world = World::start().await;
+        world.create_repository(TARGET).await;
+        world.push_blob(SOURCE, b"config").await;
+        world.push_empty_blob(SOURCE).await;
+        let digest = world.put(SOURCE, &manifest(&[b"config", b""]), Some("v1")).await;
+        let error = copy(&world, &digest).await.unwrap_err();
+        assert_eq!(error.name(), ErrorName::InvalidInput);
+        assert!(error.to_string().contains("copy_layers.uploads"), "{error}");
+        let copied = stream(&world, &digest).await.unwrap();
+        assert!(copied.done);
+        world.put(TARGET, &manifest(&[b"config", b""]), Some("whole")).await;
     }
 
     #[tokio::test]

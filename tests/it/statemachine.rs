@@ -10,7 +10,7 @@ const STATES_README: &str = include_str!("../../statemachine/README.md");
 const ERRORS: &str = include_str!("../../docs/errors.md");
 
 /// The errors that AWS raises around a function, and that the definition names.
-const AWS_ERRORS: [&str; 10] = [
+const AWS_ERRORS: [&str; 11] = [
     "Lambda.ClientExecutionTimeoutException",
     "Lambda.ServiceException",
     "Lambda.AWSLambdaException",
@@ -20,6 +20,7 @@ const AWS_ERRORS: [&str; 10] = [
     "Runtime.ExitError",
     "Sandbox.Timedout",
     "States.ALL",
+    "States.DataLimitExceeded",
     "States.Timeout",
 ];
 
@@ -198,16 +199,20 @@ fn no_failure_leaves_its_iteration() {
     let mut steps = Vec::new();
     for (iteration, records) in [
         ("/States/ReplicateToTargets/ItemProcessor/States", "RecordFailure"),
-        ("/States/ReplicateToTargets/ItemProcessor/States/CopyShards/ItemProcessor/States", "RecordShardFailure"),
+        ("/States/ReplicateToTargets/ItemProcessor/States/CopyShards/ItemProcessor/States", "EndShard"),
     ] {
         let states = machine.pointer(iteration).unwrap().as_object().unwrap();
         for (name, state) in states.iter().filter(|(_, state)| state["Type"] == "Task" || state["Type"] == "Map") {
             steps.push(name.as_str());
-            let last = list(state, "Catch").pop().unwrap_or_else(|| panic!("{name} catches nothing"));
+            let catchers = list(state, "Catch");
+            let [.., beside, last] = catchers.as_slice() else { panic!("{name} does not catch everything") };
             assert_eq!(error_equals(last), ["States.ALL"], "{name}");
-            assert_eq!(last["Next"], records, "{name}");
-            let output = last["Output"].as_str().unwrap();
-            assert!(output.contains(&format!("'step': '{name}'")), "{name} records another step");
+            assert_eq!(error_equals(beside), ["States.DataLimitExceeded"], "{name}");
+            for catcher in [beside, last] {
+                assert_eq!(catcher["Next"], records, "{name}");
+                let output = catcher["Output"].as_str().unwrap();
+                assert!(output.contains(&format!("'step': '{name}'")), "{name} records another step");
+            }
         }
     }
     steps.sort_unstable();

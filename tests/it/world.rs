@@ -1,5 +1,7 @@
 //! A local ECR with a source and target regions, images in it, and the dependencies of the functions.
 
+use std::sync::Arc;
+
 use aws_config::{BehaviorVersion, Region, SdkConfig, retry::RetryConfig};
 use aws_sdk_ecr::{
     Client,
@@ -22,7 +24,7 @@ pub(crate) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+jso
 pub(crate) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 pub(crate) struct World {
-    pub(crate) ecr: EcrLocal,
+    pub(crate) ecr: Arc<EcrLocal>,
 }
 
 /// An SDK configuration for the services at `endpoint`, with retries that do not slow a test down.
@@ -84,7 +86,7 @@ impl World {
 
     pub(crate) async fn start_with(config: Config) -> Self {
         let ecr = EcrLocal::start(Config { part_size: PART_SIZE, ..config }).await.unwrap();
-        let world = Self { ecr };
+        let world = Self { ecr: Arc::new(ecr) };
         world.create_repository(SOURCE).await;
         world
     }
@@ -130,6 +132,24 @@ impl World {
             .send()
             .await
             .unwrap();
+    }
+
+    /// Uploads the blob that has no bytes, as registry clients do: the ECR API takes no part of nothing.
+    pub(crate) async fn push_empty_blob(&self, region: &str) {
+        let token = self.client(region).await.get_authorization_token().send().await.unwrap();
+        let data = &token.authorization_data()[0];
+        let (endpoint, token) = (data.proxy_endpoint().unwrap(), data.authorization_token().unwrap());
+        let client = reqwest::Client::new();
+        let signed = |request: reqwest::RequestBuilder| request.header("authorization", format!("Basic {token}"));
+        let begun =
+            signed(client.post(format!("{endpoint}/v2/{REPOSITORY}/blobs/uploads/"))).header("content-length", 0);
+        let begun = begun.send().await.unwrap();
+        let location = begun.headers()["location"].to_str().unwrap();
+        let upload = begun.url().join(location).unwrap();
+        let digest = Digest::of(b"");
+        let put = signed(client.put(upload)).query(&[("digest", digest.as_str())]).header("content-length", 0);
+        let put = put.send().await.unwrap();
+        assert!(put.status().is_success(), "{put:?}");
     }
 
     /// Puts a manifest whose blobs are there; its digest.

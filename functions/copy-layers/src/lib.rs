@@ -16,7 +16,7 @@ use shared::{
 use tracing::info;
 
 /// The most memory that layers may take, in MiB, however much the function has: what is left of 256 MiB beside the program.
-const MOST_MEMORY: u32 = 200;
+const MOST_MEMORY: u32 = 212;
 
 /// How the function is set up, apart from where it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,8 +44,8 @@ impl Settings {
         let max_shards = match variable("MAX_SHARDS") {
             None => 4,
             Some(number) => match number.parse() {
-                Ok(number @ 1..=40) => number,
-                _ => return Err(format!("MAX_SHARDS is `{number}`: expected a number from 1 to 40")),
+                Ok(number @ 1..=16) => number,
+                _ => return Err(format!("MAX_SHARDS is `{number}`: expected a number from 1 to 16")),
             },
         };
         Ok(Self { memory, uploads, max_shards })

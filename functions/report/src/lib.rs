@@ -165,7 +165,7 @@ fn report(execution: Execution, round: FinishedRound) -> Report {
 }
 
 fn target_report(outcome: Outcome, round: u32, image: &Image) -> TargetReport {
-    let Outcome { target, ensure, copies, put, failure } = outcome;
+    let Outcome { target, ensure, copied, put, failure } = outcome;
     let status = match (&put, &failure) {
         (Some(put), None) => put.status,
         (_, Some(failure)) if failure.error == ErrorName::ImageNotFound.as_str() => Status::Skipped,
@@ -181,11 +181,8 @@ fn target_report(outcome: Outcome, round: u32, image: &Image) -> TargetReport {
         Some(failure) => (Some(failure.step), Some(failure.error), Some(message(&failure.cause))),
         None => (None, None, None),
     };
-    let cursors = || copies.iter().map(|copy| &copy.cursor);
-    let layers_copied = cursors().map(|cursor| cursor.layers_copied).sum();
-    let bytes_copied = cursors().map(|cursor| cursor.bytes_copied).sum();
     let durations = [ensure.as_ref().map(|ensure| ensure.duration_ms), put.as_ref().map(|put| put.duration_ms)];
-    let durations = durations.into_iter().flatten().chain(cursors().map(|cursor| cursor.duration_ms));
+    let durations = durations.into_iter().flatten().chain([copied.duration_ms]);
     let completed_at = put.as_ref().map(|put| put.completed_at);
     TargetReport {
         region: target.region,
@@ -198,13 +195,13 @@ fn target_report(outcome: Outcome, round: u32, image: &Image) -> TargetReport {
         repository_created: ensure.is_some_and(|ensure| ensure.created),
         manifests_copied: put.as_ref().map_or(0, |put| put.manifests_copied),
         manifests_skipped: put.as_ref().map_or(0, |put| put.manifests_skipped),
-        layers_copied,
-        layers_streamed: cursors().map(|cursor| cursor.layers_streamed).sum(),
-        layers_skipped: if copied_all { image.blobs.saturating_sub(layers_copied) } else { 0 },
-        layers_foreign: copies.iter().map(|copy| copy.layers_foreign).max().unwrap_or(0),
-        bytes_copied,
-        bytes_skipped: if copied_all { image.bytes.saturating_sub(bytes_copied) } else { 0 },
-        shards: copies.iter().filter(|copy| copy.shards.is_empty()).count(),
+        layers_copied: copied.layers_copied,
+        layers_streamed: copied.layers_streamed,
+        layers_skipped: if copied_all { image.blobs.saturating_sub(copied.layers_copied) } else { 0 },
+        layers_foreign: copied.layers_foreign,
+        bytes_copied: copied.bytes_copied,
+        bytes_skipped: if copied_all { image.bytes.saturating_sub(copied.bytes_copied) } else { 0 },
+        shards: copied.shards,
         duration_ms: durations.sum(),
         completed_at,
         lag_ms: image.pushed_at.zip(completed_at).map(|(pushed, completed)| milliseconds_between(pushed, completed)),

@@ -116,6 +116,9 @@ pub struct Cursor {
     pub duration_ms: u64,
     /// Uploads that are under way.
     pub uploads: Vec<Upload>,
+    /// Layers that failed in a way that should not come twice, once.
+    #[serde(default)]
+    pub restarted: Vec<Digest>,
 }
 
 /// One layer's upload by parts: enough to go on at the next byte in another invocation.
@@ -149,6 +152,24 @@ pub struct Copied {
     pub cursor: Cursor,
     /// Foreign layers: not copied, because registries do not hold them. A shard has none.
     pub layers_foreign: usize,
+}
+
+/// What all CopyLayers of one target did, those of shards and of repairs added up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CopiedInAll {
+    /// Blobs that were copied whole.
+    pub layers_copied: usize,
+    /// Those of them that were streamed.
+    pub layers_streamed: usize,
+    /// Their bytes.
+    pub bytes_copied: u64,
+    /// The time spent.
+    pub duration_ms: u64,
+    /// Foreign layers.
+    pub layers_foreign: usize,
+    /// How many CopyLayers came to a result that handed nothing out.
+    pub shards: usize,
 }
 
 /// What became of the tag and the manifests at a target.
@@ -225,10 +246,9 @@ pub struct Outcome {
     pub target: Target,
     /// EnsureRepository's result, if it came to one.
     pub ensure: Option<Ensured>,
-    /// The last result of each CopyLayers that came to one: first the one for the whole image, then those of its
-    /// shards; and again after each repair. Absent when the iteration did not get there.
+    /// What was copied. Absent when the iteration did not get there.
     #[serde(default)]
-    pub copies: Vec<Copied>,
+    pub copied: CopiedInAll,
     /// PutManifest's result, if it came to one.
     pub put: Option<Put>,
     /// What failed.

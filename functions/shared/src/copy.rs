@@ -4,7 +4,7 @@
 //! end before the deadline.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -15,7 +15,7 @@ use std::{
 use futures::{StreamExt as _, stream};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{sleep, timeout},
+    time::sleep,
 };
 use tracing::warn;
 
@@ -25,6 +25,7 @@ use crate::{
     layer::Layer,
     names::Digest,
     parts::Sending,
+    patience::Patience,
     registry::{Completed, Part, RegistryError, Repository},
     serve::Deadline,
     stream::{Destination, Progress, StreamError},
@@ -47,24 +48,29 @@ const COPIES_OF_A_PART: u64 = 6;
 /// The memory of a stream, in bytes: what its two connections buffer.
 const STREAM_MEMORY: u64 = 2 * 1024 * 1024;
 
+/// What streams and small layers have of the memory for themselves, in MiB: eight streams and sixteen small ones.
+const STREAMS_SHARE: u32 = 32;
+
 /// What all streams together are taken to send in a second, in bytes, until it is seen: most of 625 Mbit/s.
 const ASSUMED_RATE: u64 = 64 * 1024 * 1024;
 
-/// How long a stream is watched before its rate says something.
-const RATE_SEEN_AFTER: Duration = Duration::from_secs(2);
+/// The time over which a stream's rate is taken: a connection to a distant region takes seconds to come up to its rate.
+const RATE_SEEN_IN: Duration = Duration::from_secs(5);
 
-/// How long a stream may stand still, or its registry take to answer.
+/// How long a stream may stand still.
 const STALLED_AFTER: Duration = Duration::from_mins(1);
+
+/// How long a registry may take to answer for a layer that it has all bytes of: it may be writing them.
+const STORED_AFTER: Duration = Duration::from_mins(5);
+
+/// A layer that is begun so long after the target was asked for it is asked for again: another run may have brought it.
+const ASKED_LONG_AGO: Duration = Duration::from_secs(5);
+
+/// The most uploads that a cursor takes along, of a few hundred bytes each: Step Functions carries 256 KiB.
+const MOST_UPLOADS: usize = 256;
 
 /// How often one invocation starts a layer again whose upload the registry lost, before it gives up.
 const RESTARTS: u32 = 2;
-
-/// The time kept for what follows the last part: completing layers, and answering.
-const RESERVE: Duration = Duration::from_secs(2);
-
-/// The first pause of a layer whose calls are throttled, and the longest. Each is jittered: layers that were throttled
-/// together do not come back together.
-const THROTTLED_PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(20));
 
 /// The client that reads layers, and streams them.
 ///
@@ -89,8 +95,17 @@ pub enum Uploads {
 }
 
 /// The memory that layers may take while they are copied.
+///
+/// Large layers that go by parts take most of it, and wait for it for a long time. Streams and small layers have a share of
+/// their own: behind those they would wait for nothing.
 #[derive(Debug, Clone)]
 pub struct Budget {
+    parts: Share,
+    others: Share,
+}
+
+#[derive(Debug, Clone)]
+struct Share {
     mebibytes: u32,
     free: Arc<Semaphore>,
 }
@@ -99,12 +114,19 @@ impl Budget {
     /// A budget of `mebibytes` MiB.
     #[must_use]
     pub fn new(mebibytes: u32) -> Self {
+        let others = STREAMS_SHARE.min(mebibytes / 4);
+        Self { parts: Share::new(mebibytes - others), others: Share::new(others) }
+    }
+}
+
+impl Share {
+    fn new(mebibytes: u32) -> Self {
         Self { mebibytes, free: Arc::new(Semaphore::new(mebibytes as usize)) }
     }
 
-    /// Waits until `bytes` bytes fit. What is larger than the whole budget goes alone.
+    /// Waits until `bytes` bytes fit. What is larger than the whole share goes alone.
     async fn take(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
-        let wanted = u32::try_from(bytes.div_ceil(1024 * 1024)).unwrap_or(u32::MAX).clamp(1, self.mebibytes);
+        let wanted = u32::try_from(bytes.div_ceil(1024 * 1024)).unwrap_or(u32::MAX).clamp(1, self.mebibytes.max(1));
         // The semaphore is never closed.
         self.free.clone().acquire_many_owned(wanted).await.ok()
     }
@@ -138,6 +160,12 @@ pub enum CopyError {
         /// How often.
         times: u32,
     },
+    /// The blob has no bytes, and no part can have none.
+    #[error("blob {digest} is empty: the ECR API takes no such upload, a stream does (copy_layers.uploads = \"auto\")")]
+    Empty {
+        /// The blob.
+        digest: Digest,
+    },
     /// An invocation ended without a single part sent.
     #[error(
         "no part of any layer could be sent in {seconds} s: the function's time-out is too short, or the registry too slow"
@@ -154,6 +182,7 @@ impl Named for CopyError {
             Self::Layer { source, .. } => source.name(),
             Self::Corrupt { .. } => ErrorName::DigestMismatch,
             Self::UploadLost { .. } => ErrorName::UploadLost,
+            Self::Empty { .. } => ErrorName::InvalidInput,
             Self::NoProgress { .. } => ErrorName::RegistryUnavailable,
         }
     }
@@ -163,12 +192,23 @@ impl Named for CopyError {
 enum LayerCopy {
     /// It is at the target.
     Done { size: u64, streamed: bool },
+    /// Another run has brought it meanwhile.
+    Found,
     /// The deadline came near; `advanced` tells whether anything was sent, read again for the hash, or learnt.
     Paused { upload: Upload, advanced: bool },
     /// There was no time to begin.
     NotStarted,
     /// It failed, midway where there is an upload.
-    Failed { error: CopyError, upload: Option<Upload>, advanced: bool },
+    Failed { digest: Digest, error: CopyError, upload: Option<Upload>, advanced: bool },
+}
+
+/// How a layer's stream ended.
+enum Streamed {
+    Stored,
+    /// It goes by parts. Whether another invocation should be told, for it would stream it once more.
+    Broken {
+        is_worth_telling: bool,
+    },
 }
 
 /// How a layer's parts ended without an error.
@@ -184,7 +224,9 @@ pub struct Copy<'a> {
     target: &'a Repository,
     client: &'a reqwest::Client,
     budget: &'a Budget,
-    deadline: Deadline,
+    patience: Patience,
+    /// When the target was asked what it misses.
+    asked_at: Instant,
     /// Whether layers are streamed: until one shows that none can be.
     streaming: AtomicBool,
     pace: Pace,
@@ -202,7 +244,8 @@ impl<'a> Copy<'a> {
         deadline: Deadline,
     ) -> Self {
         let streaming = AtomicBool::new(uploads == Uploads::Auto);
-        Self { source, target, client, budget, deadline, streaming, pace: Pace::default() }
+        let (patience, asked_at) = (Patience::until(deadline), Instant::now());
+        Self { source, target, client, budget, patience, asked_at, streaming, pace: Pace::default() }
     }
 
     /// Those of `blobs` that the target misses.
@@ -221,10 +264,11 @@ impl<'a> Copy<'a> {
     /// # Errors
     /// `DigestMismatch` when a layer's bytes are not its own, `UploadLost`, `RepositoryNotFound`, `AccessDenied`,
     /// `QuotaExceeded`, `RegistryThrottled`, `RegistryUnavailable`. The other layers are copied first: what is there
-    /// need not be sent again. An error that may pass is one only for an invocation that came no further.
+    /// need not be sent again. An error that may pass is one only for an invocation that came no further, and one that
+    /// should not come twice only when it does.
     pub async fn run(&self, mut missing: Vec<Blob>, mut cursor: Cursor) -> Result<Copied, CopyError> {
         let started = Instant::now();
-        let time = self.deadline.remaining();
+        let time = self.patience.time_left().unwrap_or_default();
         // The largest first: begun last, it would be the only one under way at the end.
         missing.sort_unstable_by_key(|blob| std::cmp::Reverse(blob.size));
         let mut uploads: HashMap<Digest, Upload> =
@@ -241,7 +285,7 @@ impl<'a> Copy<'a> {
         let copies: Vec<LayerCopy> = copies.collect().await;
 
         let (mut done, mut progress) = (true, false);
-        let mut failures = Vec::new();
+        let (mut failures, mut told) = (Vec::new(), None);
         for copy in copies {
             match copy {
                 LayerCopy::Done { size, streamed } => {
@@ -255,21 +299,30 @@ impl<'a> Copy<'a> {
                     progress |= advanced;
                     cursor.uploads.push(upload);
                 }
+                LayerCopy::Found => progress = true,
                 LayerCopy::NotStarted => done = false,
-                LayerCopy::Failed { error, upload, advanced } => {
+                LayerCopy::Failed { digest, error, upload, advanced } => {
                     done = false;
                     progress |= advanced;
                     cursor.uploads.extend(upload);
+                    // One that may pass is met again if it stays, one that should not come twice is told when it does. An
+                    // error has no room for a cursor, so where anything was sent, the next invocation meets it.
+                    match error.name().class() {
+                        Class::Fatal => told = Some(failures.len()),
+                        Class::Restart if cursor.restarted.contains(&digest) => told = told.or(Some(failures.len())),
+                        Class::Restart => cursor.restarted.push(digest),
+                        Class::Retry => {}
+                    }
                     failures.push(error);
                 }
             }
         }
-        // A fatal one says more than one that may pass. One that may pass is met again if it stays: an error has no
-        // room for a cursor, so where anything was sent, the next invocation meets it.
-        let told = failures.iter().position(|failure| failure.name().class() == Class::Fatal);
         if let Some(told) = told.or_else(|| (!failures.is_empty() && !progress).then_some(0)) {
             return Err(failures.swap_remove(told));
         }
+        // Those that have come the farthest are worth the most.
+        cursor.uploads.sort_by_key(|upload| std::cmp::Reverse(upload.received));
+        cursor.uploads.truncate(MOST_UPLOADS);
         for failure in &failures {
             warn!(region = %self.target.region(), error = chain(failure), "a layer is left to the next invocation");
         }
@@ -282,50 +335,70 @@ impl<'a> Copy<'a> {
 
     /// Copies one layer, from its first byte or from where `earlier` stands. `side_by_side` layers share the wire.
     async fn layer(&self, blob: &Blob, earlier: Option<Upload>, side_by_side: usize) -> LayerCopy {
+        let failed = |error| LayerCopy::Failed { digest: blob.digest.clone(), error, upload: None, advanced: false };
         if let Some(upload) = earlier {
             return self.by_parts(blob, Sending::resume(upload), false).await;
         }
-        let Some(time) = self.time_for_a_part() else { return LayerCopy::NotStarted };
-        // Twice its time must be left, as for a part: a stream that is given up is sent again from its first byte.
-        let needed = self.pace.of_a_stream(blob.size, side_by_side) * 2;
-        let streams = self.streaming.load(Ordering::Relaxed) && needed <= time;
-        if streams {
-            match self.by_stream(blob).await {
-                Ok(true) => return LayerCopy::Done { size: blob.size, streamed: true },
+        if self.time_for_a_part().is_none() {
+            return LayerCopy::NotStarted;
+        }
+        if blob.size > SMALL && self.asked_at.elapsed() > ASKED_LONG_AGO {
+            match self.is_there(blob).await {
+                Ok(true) => return LayerCopy::Found,
                 Ok(false) => {}
-                Err(error) => return LayerCopy::Failed { error, upload: None, advanced: false },
+                Err(error) => return failed(error),
             }
         }
-        match self.patiently(async || Sending::begin(self.target).await).await {
-            // That a layer is not to be streamed is worth a cursor by itself.
-            Ok(sending) => self.by_parts(blob, sending, streams).await,
-            Err(source) => {
-                let error = CopyError::Layer { digest: blob.digest.clone(), source };
-                LayerCopy::Failed { error, upload: None, advanced: false }
+        let mut advanced = false;
+        if self.streams(blob, side_by_side) {
+            match self.by_stream(blob).await {
+                Ok(Streamed::Stored) => return LayerCopy::Done { size: blob.size, streamed: true },
+                Ok(Streamed::Broken { is_worth_telling }) => advanced = is_worth_telling,
+                Err(error) => return failed(error),
             }
+        }
+        if blob.size == 0 {
+            return failed(CopyError::Empty { digest: blob.digest.clone() });
+        }
+        match self.patience.ask(self.target, async || Sending::begin(self.target).await).await {
+            Ok(sending) => self.by_parts(blob, sending, advanced).await,
+            Err(source) => failed(CopyError::Layer { digest: blob.digest.clone(), source }),
         }
     }
 
-    /// Streams a layer; `false` when it must go by parts.
-    async fn by_stream(&self, blob: &Blob) -> Result<bool, CopyError> {
-        let _memory = self.budget.take(STREAM_MEMORY.min(blob.size)).await;
+    /// Whether a layer is to be streamed: twice its time must be left, as for a part, for a stream that is given up is sent
+    /// again from its first byte.
+    fn streams(&self, blob: &Blob, side_by_side: usize) -> bool {
+        let needed = self.pace.of_a_stream(blob.size, side_by_side) * 2;
+        self.streaming.load(Ordering::Relaxed) && self.patience.time_left().is_some_and(|time| needed <= time)
+    }
+
+    /// Streams a layer.
+    async fn by_stream(&self, blob: &Blob) -> Result<Streamed, CopyError> {
+        let _memory = self.budget.others.take(STREAM_MEMORY.min(blob.size)).await;
         let progress = Arc::new(Progress::default());
         let sent = async {
-            let authorization = self.target.authorization().await.map_err(StreamError::Unauthorized)?;
-            let destination = Destination { client: self.client, authorization, repository: self.target.name() };
+            let authorization = self.patience.ask(self.target, async || self.target.authorization().await).await;
+            let authorization = authorization.map_err(StreamError::Unauthorized)?;
+            let (client, patience, repository) = (self.client, &self.patience, self.target.name());
+            let destination = Destination { client, authorization, repository, patience };
             destination.send(Layer::new(self.source, self.client, blob), blob, &progress).await
         };
-        let error = tokio::select! {
-            sent = sent => match sent {
-                Ok(()) => return Ok(true),
-                Err(error) => error,
-            },
-            error = self.watch(&progress, blob.size) => error,
+        let sent = tokio::select! {
+            sent = sent => sent,
+            error = self.watch(&progress, blob.size) => Err(error),
         };
-        match error {
-            StreamError::Unreadable(source) => Err(CopyError::Layer { digest: blob.digest.clone(), source }),
-            StreamError::Corrupt { found } => Err(CopyError::Corrupt { digest: blob.digest.clone(), found }),
-            error => {
+        if progress.elapsed() >= RATE_SEEN_IN {
+            self.pace.observe_stream(Rate { bytes: progress.sent(), time: progress.elapsed() });
+        }
+        match sent {
+            Ok(()) => Ok(Streamed::Stored),
+            Err(StreamError::Corrupt { found }) => Err(CopyError::Corrupt { digest: blob.digest.clone(), found }),
+            // What may pass is waited for by parts, which go on at the next byte.
+            Err(StreamError::Unreadable(source)) if source.name().class() != Class::Retry => {
+                Err(CopyError::Layer { digest: blob.digest.clone(), source })
+            }
+            Err(error) => {
                 warn!(
                     region = %self.target.region(),
                     repository = %self.target.name(),
@@ -336,47 +409,62 @@ impl<'a> Copy<'a> {
                 if error.closes_the_road() {
                     self.streaming.store(false, Ordering::Relaxed);
                 }
+                if error.is_refused_credential() {
+                    self.target.forget_authorization().await;
+                }
                 // Only its last answer may be lost.
-                self.is_there(blob).await
+                if self.is_there(blob).await? {
+                    return Ok(Streamed::Stored);
+                }
+                let is_worth_telling = progress.sent() > 0 || !matches!(error, StreamError::Unreadable(_));
+                Ok(Streamed::Broken { is_worth_telling })
             }
         }
     }
 
     /// Watches a stream until it is too slow for the time left.
     async fn watch(&self, progress: &Progress, size: u64) -> StreamError {
-        let (started, mut moved, mut sent) = (Instant::now(), Instant::now(), 0);
+        let started = Instant::now();
+        let (mut moved, mut sent) = (started, 0);
+        let mut window = VecDeque::new();
         loop {
             sleep(Duration::from_secs(1)).await;
+            let now = Instant::now();
             if progress.sent() > sent {
-                (moved, sent) = (Instant::now(), progress.sent());
+                (moved, sent) = (now, progress.sent());
             }
-            let elapsed = started.elapsed();
-            let needed = if elapsed < RATE_SEEN_AFTER || sent == 0 {
-                Duration::ZERO
-            } else {
-                let rate = Rate { bytes: sent, time: elapsed };
-                self.pace.observe_stream(rate);
-                rate.of(size - sent)
-            };
-            if moved.elapsed() > STALLED_AFTER || self.time_left().is_none_or(|time| time < needed) {
-                return StreamError::TooSlow { sent, seconds: elapsed.as_secs() };
+            let mut needed = Duration::ZERO;
+            if sent > 0 {
+                window.push_back((now, sent));
+                while let Some(&(from, before)) = window.front().filter(|(from, _)| now - *from >= RATE_SEEN_IN) {
+                    needed = Rate { bytes: sent - before, time: now - from }.of(size - sent);
+                    window.pop_front();
+                }
+            }
+            let patience = if sent == size { STORED_AFTER } else { STALLED_AFTER };
+            if moved.elapsed() > patience || self.patience.time_left().is_none_or(|time| time < needed) {
+                return StreamError::TooSlow { sent, seconds: started.elapsed().as_secs() };
             }
         }
     }
 
     /// Sends a layer by parts. `advanced` tells whether it was begun with reason.
     async fn by_parts(&self, blob: &Blob, mut sending: Sending, advanced: bool) -> LayerCopy {
-        let _memory = self.budget.take(sending.part_size().min(blob.size) * COPIES_OF_A_PART).await;
+        let share = if blob.size > SMALL { &self.budget.parts } else { &self.budget.others };
+        let _memory = share.take(sending.part_size().min(blob.size) * COPIES_OF_A_PART).await;
         let ended = self.send(blob, &mut sending).await;
         let advanced = advanced || sending.has_advanced();
         match ended {
             Ok(Ended::Stored) => LayerCopy::Done { size: blob.size, streamed: false },
             Ok(Ended::OutOfTime) => LayerCopy::Paused { upload: sending.save(&blob.digest), advanced },
             // What may pass goes on where it stands; anything else starts again.
-            Err(error) if error.name().class() == Class::Retry => {
-                LayerCopy::Failed { error, upload: Some(sending.save(&blob.digest)), advanced }
-            }
-            Err(error) => LayerCopy::Failed { error, upload: None, advanced: false },
+            Err(error) if error.name().class() == Class::Retry => LayerCopy::Failed {
+                digest: blob.digest.clone(),
+                error,
+                upload: Some(sending.save(&blob.digest)),
+                advanced,
+            },
+            Err(error) => LayerCopy::Failed { digest: blob.digest.clone(), error, upload: None, advanced: false },
         }
     }
 
@@ -385,19 +473,27 @@ impl<'a> Copy<'a> {
         let mut layer = Layer::new(self.source, self.client, blob);
         let mut restarts = 0;
         loop {
-            let Some(time) = self.time_for_a_part() else { return Ok(Ended::OutOfTime) };
+            if self.time_for_a_part().is_none() {
+                return Ok(Ended::OutOfTime);
+            }
             if let Some(found) = sending.whole(blob.size) {
                 if found != blob.digest {
                     return Err(CopyError::Corrupt { digest: blob.digest.clone(), found });
                 }
-                let completed = self.patiently(async || self.target.complete_upload(sending.id(), &found).await);
-                match completed.await.map_err(failed)? {
+                let complete = async || self.target.complete_upload(sending.id(), &found).await;
+                match self.patience.ask(self.target, complete).await.map_err(failed)? {
                     Completed::Stored => return Ok(Ended::Stored),
                     Completed::UploadLost => {}
                 }
             } else {
-                let part = self.patiently(async || sending.advance(self.target, &mut layer, blob.size).await);
-                let Some(part) = self.within(time, part).await else { return Ok(Ended::OutOfTime) };
+                let part = async || {
+                    let started = Instant::now();
+                    let part = sending.advance(self.target, &mut layer, blob.size).await;
+                    self.pace.observe_part(started.elapsed());
+                    part
+                };
+                // Nothing is lost with a part that is given up: if the registry has it, it says so when the upload goes on.
+                let Some(part) = self.patience.call(part).await else { return Ok(Ended::OutOfTime) };
                 match part.map_err(failed)? {
                     Part::Received => continue,
                     Part::OutOfOrder { received: Some(received) } if received <= blob.size && restarts < RESTARTS => {
@@ -416,53 +512,22 @@ impl<'a> Copy<'a> {
                 return Err(CopyError::UploadLost { digest: blob.digest.clone(), times: restarts + 1 });
             }
             restarts += 1;
-            *sending = self.patiently(async || Sending::begin(self.target).await).await.map_err(failed)?;
+            let begun = self.patience.ask(self.target, async || Sending::begin(self.target).await).await;
+            *sending = begun.map_err(failed)?;
         }
     }
 
     async fn is_there(&self, blob: &Blob) -> Result<bool, CopyError> {
-        let missing = self.patiently(async || self.target.missing_blobs(std::slice::from_ref(&blob.digest)).await);
-        match missing.await {
+        let digests = std::slice::from_ref(&blob.digest);
+        match self.patience.ask(self.target, async || self.target.missing_blobs(digests).await).await {
             Ok(missing) => Ok(missing.is_empty()),
             Err(source) => Err(CopyError::Layer { digest: blob.digest.clone(), source }),
         }
     }
 
-    /// Makes a call again and again while the registry throttles it, as long as there is time.
-    async fn patiently<T>(&self, mut call: impl AsyncFnMut() -> Result<T, RegistryError>) -> Result<T, RegistryError> {
-        let (mut pause, longest) = THROTTLED_PAUSES;
-        loop {
-            // Boxed: the SDK's futures are 20 KiB, and each layer under way would hold several.
-            let error = match Box::pin(call()).await {
-                Err(error) if error.name() == ErrorName::RegistryThrottled => error,
-                answer => return answer,
-            };
-            let jittered = pause.mul_f64(0.5 + fastrand::f64() / 2.0);
-            if self.time_left().is_none_or(|time| time < jittered) {
-                return Err(error);
-            }
-            sleep(jittered).await;
-            pause = longest.min(pause * 2);
-        }
-    }
-
-    /// What `part` gives, if it comes to that in `time`. Nothing is lost with a part that is given up: if the registry has
-    /// it, it says so when the upload goes on.
-    async fn within<T>(&self, time: Duration, part: impl Future<Output = T>) -> Option<T> {
-        let started = Instant::now();
-        let done = timeout(time, part).await.ok();
-        self.pace.observe_part(started.elapsed());
-        done
-    }
-
-    /// The time left for copying.
-    fn time_left(&self) -> Option<Duration> {
-        self.deadline.remaining().checked_sub(RESERVE)
-    }
-
     /// The time left for a part; `None` when the deadline is too near for one.
     fn time_for_a_part(&self) -> Option<Duration> {
-        self.time_left().filter(|&time| time >= self.pace.of_a_part() * 2)
+        self.patience.time_left().filter(|&time| time >= self.pace.of_a_part() * 2)
     }
 }
 
@@ -532,14 +597,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_budget_is_shared_and_takes_what_is_larger_than_itself_alone() {
-        let budget = Budget::new(10);
-        let first = budget.take(6 * MIB).await.unwrap();
-        let second = budget.take(100 * MIB);
+    async fn a_share_takes_what_is_larger_than_itself_alone_and_holds_nobody_else_up() {
+        let budget = Budget::new(40);
+        let first = budget.parts.take(6 * MIB).await.unwrap();
+        let second = budget.parts.take(100 * MIB);
         tokio::pin!(second);
         assert!(futures::poll!(&mut second).is_pending(), "it fits only alone");
+        assert_eq!(budget.others.take(2 * MIB).await.unwrap().num_permits(), 2, "streams do not wait for it");
         drop(first);
-        assert_eq!(second.await.unwrap().num_permits(), 10);
-        assert_eq!(budget.take(1).await.unwrap().num_permits(), 1);
+        assert_eq!(second.await.unwrap().num_permits(), 30);
+        assert_eq!(budget.parts.take(1).await.unwrap().num_permits(), 1);
     }
 }

@@ -17,13 +17,13 @@ use tokio::time::{sleep, timeout};
 
 use crate::{
     contract::Blob,
-    error::ErrorName,
+    error::{Class, ErrorName, Named as _},
     names::Digest,
     registry::{RegistryError, Repository},
 };
 
 /// How often a download may fail in a row, with growing pauses, before the layer counts as unreadable.
-const ATTEMPTS: u32 = 4;
+const ATTEMPTS: u32 = 6;
 
 /// How many bytes between two failures keep them from being in a row.
 const READ_BETWEEN_FAILURES: u64 = 1024 * 1024;
@@ -78,6 +78,8 @@ impl Hash {
 /// Why a range could not be read.
 #[derive(Debug, thiserror::Error)]
 enum ReadError {
+    #[error("no download URL")]
+    Url(#[source] RegistryError),
     #[error("the download URL has expired")]
     Expired,
     #[error("the download answered {0}")]
@@ -97,6 +99,7 @@ enum ReadError {
 impl ReadError {
     fn name(&self) -> ErrorName {
         match self {
+            Self::Url(error) => error.name(),
             Self::Size { .. } => ErrorName::DigestMismatch,
             Self::Status(StatusCode::TOO_MANY_REQUESTS) => ErrorName::RegistryThrottled,
             Self::Expired | Self::Status(_) | Self::Broken(_) | Self::Silent | Self::Short { .. } | Self::Long => {
@@ -168,13 +171,8 @@ impl Layer {
     /// The next bytes of the range; `None` at its end. A download that breaks goes on where it broke.
     async fn chunk(&mut self) -> Result<Option<Bytes>, RegistryError> {
         while self.position < self.end {
-            let url = match self.url.take() {
-                Some(url) => url,
-                None => self.source.download_url(&self.blob.digest).await?,
-            };
-            let error = match self.next(&url).await {
+            let error = match self.next().await {
                 Ok(chunk) => {
-                    self.url = Some(url);
                     self.position += chunk.len() as u64;
                     self.read += chunk.len() as u64;
                     if self.read >= READ_BETWEEN_FAILURES {
@@ -184,13 +182,16 @@ impl Layer {
                 }
                 Err(error) => error,
             };
-            self.answer = None;
+            // Whatever it was, the next attempt has a fresh URL; only an expired one needs no pause.
+            (self.answer, self.url) = (None, None);
             self.failures += 1;
             self.read = 0;
-            if self.failures == ATTEMPTS || error.name() == ErrorName::DigestMismatch {
-                return Err(self.source.unreadable(error.name(), error));
+            if self.failures == ATTEMPTS || error.name().class() != Class::Retry {
+                return Err(match error {
+                    ReadError::Url(error) => error,
+                    error => self.source.unreadable(error.name(), error),
+                });
             }
-            // Whatever it was, the next attempt has a fresh URL; only an expired one needs no pause.
             if !matches!(error, ReadError::Expired) {
                 sleep(FIRST_PAUSE * 2u32.pow(self.failures - 1)).await;
             }
@@ -198,10 +199,10 @@ impl Layer {
         Ok(None)
     }
 
-    async fn next(&mut self, url: &str) -> Result<Bytes, ReadError> {
+    async fn next(&mut self) -> Result<Bytes, ReadError> {
         let mut answer = match self.answer.take() {
             Some(answer) => answer,
-            None => self.open(url).await?,
+            None => self.open().await?,
         };
         let missing = self.end - self.position;
         let chunk = silent(answer.chunk()).await?.ok_or(ReadError::Short { missing })?;
@@ -213,10 +214,16 @@ impl Layer {
     }
 
     /// Asks for what is left of the range.
-    async fn open(&self, url: &str) -> Result<reqwest::Response, ReadError> {
+    async fn open(&mut self) -> Result<reqwest::Response, ReadError> {
+        let url = match self.url.take() {
+            Some(url) => url,
+            None => self.source.download_url(&self.blob.digest).await.map_err(ReadError::Url)?,
+        };
+        let url = self.url.insert(url);
         let (first, last) = (self.position, self.end - 1);
         let asked = format!("bytes {first}-{last}/{}", self.blob.size);
-        let answer = silent(self.client.get(url).header(RANGE, format!("bytes={first}-{last}")).send()).await?;
+        let answer =
+            silent(self.client.get(url.as_str()).header(RANGE, format!("bytes={first}-{last}")).send()).await?;
         match answer.status() {
             StatusCode::PARTIAL_CONTENT => {
                 let got = answer.headers().get(CONTENT_RANGE).and_then(|range| range.to_str().ok()).unwrap_or_default();

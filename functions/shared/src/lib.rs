@@ -8,6 +8,7 @@
 //! - [`registry`]: one repository of one region, through the ECR API
 //! - [`layer`]: reading a layer from the source, hashed as it streams
 //! - [`copy`]: the copy engine, with its two roads `stream` and `parts`
+//! - [`patience`]: waiting out a registry that throttles
 //! - [`plan`]: how many functions copy an image side by side
 //! - [`serve`](mod@serve): the runtime loop of each function
 
@@ -19,6 +20,7 @@ pub mod layer;
 pub mod manifest;
 pub mod names;
 mod parts;
+pub mod patience;
 pub mod plan;
 pub mod registry;
 pub mod serve;

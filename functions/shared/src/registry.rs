@@ -534,6 +534,16 @@ impl Repository {
         Ok(authorization)
     }
 
+    /// Forgets the authorization: a registry that refuses it once refuses it always.
+    pub(crate) async fn forget_authorization(&self) {
+        *self.authorization.lock().await = None;
+    }
+
+    /// The error of a call that the function had no time to wait for.
+    pub(crate) fn unanswered(&self) -> RegistryError {
+        self.error("a call", ErrorName::RegistryUnavailable, "it had not answered when the function's time was over")
+    }
+
     /// Opens an upload.
     ///
     /// # Errors

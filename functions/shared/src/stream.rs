@@ -3,9 +3,12 @@
 //! Sending pulls: a chunk is read from the source when the connection to the target takes one, so a layer of any size
 //! is never in memory. What broke starts over, by parts.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use futures::StreamExt as _;
@@ -13,13 +16,23 @@ use reqwest::{
     Body, Client, Method, RequestBuilder, Response, StatusCode, Url,
     header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, LOCATION},
 };
+use tokio::time::sleep;
 
 use crate::{
     contract::Blob,
+    error::{ErrorName, Named as _},
     layer::{Hash, Layer},
     names::{Digest, RepositoryName},
+    patience::{Patience, Throttled},
     registry::{Authorization, RegistryError, TIMEOUT},
 };
+
+/// How often a request without a body is made that fails in a way that may pass: a connection that was kept from the last
+/// invocation may be dead, and a layer whose bytes have all arrived is worth asking for twice.
+const ATTEMPTS: u32 = 3;
+
+/// The pause before the second.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
 /// Why a layer could not be streamed.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +66,9 @@ pub(crate) enum StreamError {
     /// The registry sent us on to nowhere, or to another host.
     #[error("the registry named no upload of its own")]
     Elsewhere,
+    /// The time was over before it answered.
+    #[error("the registry did not answer in time")]
+    Unanswered,
     /// It went too slowly for the time left, or not at all.
     #[error("{sent} bytes in {seconds} s are too slow for the time left")]
     TooSlow {
@@ -67,10 +83,23 @@ impl StreamError {
     /// Whether no other layer need be tried.
     pub(crate) fn closes_the_road(&self) -> bool {
         match self {
-            Self::Unauthorized(_) | Self::Unreachable(_) | Self::Elsewhere => true,
-            Self::Refused { status, .. } => {
-                [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::METHOD_NOT_ALLOWED].contains(status)
-            }
+            Self::Unauthorized(source) => source.name() == ErrorName::AccessDenied,
+            Self::Unreachable(_) | Self::Elsewhere => true,
+            Self::Refused { status, .. } => *status == StatusCode::METHOD_NOT_ALLOWED || self.is_refused_credential(),
+            _ => false,
+        }
+    }
+
+    /// Whether it is the credential that the registry refused.
+    pub(crate) fn is_refused_credential(&self) -> bool {
+        matches!(self, Self::Refused { status: StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, .. })
+    }
+
+    /// Whether the same request may succeed a little later.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::Broken(_) => true,
+            Self::Refused { status, .. } => status.is_server_error(),
             _ => false,
         }
     }
@@ -82,9 +111,16 @@ impl StreamError {
     }
 }
 
+impl Throttled for StreamError {
+    fn is_throttled(&self) -> bool {
+        matches!(self, Self::Refused { status: StatusCode::TOO_MANY_REQUESTS, .. })
+    }
+}
+
 /// How far a stream has come.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
+    began: OnceLock<Instant>,
     sent: AtomicU64,
     hash: Mutex<Hash>,
     unreadable: Mutex<Option<RegistryError>>,
@@ -96,7 +132,13 @@ impl Progress {
         self.sent.load(Ordering::Relaxed)
     }
 
+    /// The time since the first of them; signing in and connecting are not counted.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.began.get().map(Instant::elapsed).unwrap_or_default()
+    }
+
     fn add(&self, chunk: &[u8]) {
+        self.began.get_or_init(Instant::now);
         self.hash.lock().unwrap_or_else(PoisonError::into_inner).update(chunk);
         self.sent.fetch_add(chunk.len() as u64, Ordering::Relaxed);
     }
@@ -111,6 +153,7 @@ pub(crate) struct Destination<'a> {
     pub(crate) client: &'a Client,
     pub(crate) authorization: Authorization,
     pub(crate) repository: &'a RepositoryName,
+    pub(crate) patience: &'a Patience,
 }
 
 impl Destination<'_> {
@@ -119,8 +162,7 @@ impl Destination<'_> {
         let endpoint = Url::parse(&self.authorization.endpoint).map_err(|_| StreamError::Elsewhere)?;
         let uploads =
             endpoint.join(&format!("/v2/{}/blobs/uploads/", self.repository)).map_err(|_| StreamError::Elsewhere)?;
-        let begun = self.ask(Method::POST, &uploads, |request| request.header(CONTENT_LENGTH, 0).timeout(TIMEOUT));
-        let upload = location(&uploads, &begun.await?)?;
+        let upload = location(&uploads, &self.ask_again(Method::POST, &uploads).await?)?;
 
         let patched = self.ask(Method::PATCH, &upload, |request| {
             request
@@ -141,8 +183,26 @@ impl Destination<'_> {
         }
         let mut upload = location(&upload, &patched)?;
         upload.query_pairs_mut().append_pair("digest", found.as_str());
-        self.ask(Method::PUT, &upload, |request| request.header(CONTENT_LENGTH, 0).timeout(TIMEOUT)).await?;
+        self.ask_again(Method::PUT, &upload).await?;
         Ok(())
+    }
+
+    /// Makes a request without a body: until it is not throttled, and a few times when it fails in a way that may pass.
+    async fn ask_again(&self, method: Method, url: &Url) -> Result<Response, StreamError> {
+        let mut attempt = 1;
+        loop {
+            let asked = self.patience.call(async || {
+                let bare = |request: RequestBuilder| request.header(CONTENT_LENGTH, 0).timeout(TIMEOUT);
+                self.ask(method.clone(), url, bare).await
+            });
+            match asked.await.unwrap_or(Err(StreamError::Unanswered)) {
+                Err(error) if error.may_pass() && attempt < ATTEMPTS => {
+                    sleep(FIRST_PAUSE * 2u32.pow(attempt - 1)).await;
+                    attempt += 1;
+                }
+                answer => return answer,
+            }
+        }
     }
 
     /// Makes a request. ECR answers some with another status than the specification has: any success is one.

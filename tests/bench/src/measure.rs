@@ -20,6 +20,11 @@ use crate::results::{self, Judged, Measured};
 use crate::workload::{Bound, Network, Ours, Prior, Workload};
 use crate::world::{Counted, Pushed, REPOSITORY, SOURCE, TAG, TARGETS, World};
 
+const MIB: u64 = 1024 * 1024;
+
+/// The part size that the registry asks for, in bytes.
+const LARGEST_PART: u64 = 10 * MIB;
+
 /// Who runs a workload.
 #[derive(Debug, Clone, Copy)]
 enum Contender<'a> {
@@ -292,8 +297,9 @@ fn judge(workload: &Workload, measured: &Measured, peers: &[&Peer]) -> Vec<Judge
     let mut judged = Vec::new();
     for aim in &workload.aims {
         let Some(ours) = measured.contenders.iter().find(|contender| contender.name == aim.ours.name) else { continue };
-        let mut add = |aim: String, found: String, met: bool| {
-            judged.push(Judged { contender: ours.name.clone(), aim, found, met });
+        let mut add = |text: String, found: String, met: bool| {
+            let (contender, is_of_time) = (ours.name.clone(), aim.bound.is_of_time());
+            judged.push(Judged { contender, aim: text, found, met, is_of_time });
         };
         match aim.bound {
             Bound::OfPeer(most) | Bound::OfPeerSideBySide(most) => {
@@ -323,6 +329,16 @@ fn judge(workload: &Workload, measured: &Measured, peers: &[&Peer]) -> Vec<Judge
                 let wanted = measured.layer_bytes_missing;
                 let found = format!("{} bytes of {wanted}", ours.layer_bytes);
                 add("layer bytes sent = those missing".into(), found, ours.layer_bytes == wanted);
+            }
+            Bound::OnePartTwice => {
+                let parts = (workload.layers.len() * measured.targets) as u64;
+                let most = measured.layer_bytes_missing + parts * LARGEST_PART;
+                let found = format!("{} bytes more than were missing", ours.layer_bytes - measured.layer_bytes_missing);
+                add("at most one part of each layer twice".into(), found, ours.layer_bytes <= most);
+            }
+            Bound::Memory => {
+                let found = format!("{} MiB", ours.peak_memory.div_ceil(MIB));
+                add("<= 256 MiB of memory".into(), found, ours.peak_memory <= 256 * MIB);
             }
         }
     }

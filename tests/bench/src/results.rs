@@ -80,6 +80,8 @@ pub(crate) struct Judged {
     pub(crate) aim: String,
     pub(crate) found: String,
     pub(crate) met: bool,
+    /// Whether it depends on how fast the machine is.
+    pub(crate) is_of_time: bool,
 }
 
 impl Results {

@@ -85,6 +85,17 @@ pub(crate) enum Bound {
     TimesAsFastAs(f64, Ours),
     /// No layer's byte is sent that the target has, and none twice.
     OnlyWhatIsMissing,
+    /// Of each layer at most one part is sent twice.
+    OnePartTwice,
+    /// No process has more than 256 MiB in memory.
+    Memory,
+}
+
+impl Bound {
+    /// Whether it depends on how fast the machine is: what does not is an error when it is missed.
+    pub(crate) fn is_of_time(self) -> bool {
+        !matches!(self, Self::OnlyWhatIsMissing | Self::OnePartTwice | Self::Memory)
+    }
 }
 
 /// A workload.
@@ -213,22 +224,22 @@ pub(crate) fn all() -> Vec<Workload> {
             vec![256 * MIB; 16],
             Network::LOOPBACK,
         )
-        .of(ONE)
-        .of(PARTS),
+        .aims(ONE, &[Bound::Memory])
+        .aims(PARTS, &[Bound::Memory]),
         Workload {
             peers: false,
             runs: Some(1),
             ..Workload::new("memory", "one layer of 10 GiB, as fast as it goes", vec![10 * GIB], Network::LOOPBACK)
-                .of(ONE)
-                .of(PARTS)
+                .aims(ONE, &[Bound::Memory])
+                .aims(PARTS, &[Bound::Memory])
         },
         Workload {
             peers: false,
             runs: Some(1),
             invocation: Duration::from_secs(20),
             ..Workload::new("invocations", "6 GiB, 6 layers, invocations of 20 s", vec![GIB; 6], Network::LOOPBACK)
-                .of(ONE)
-                .of(PARTS)
+                .aims(ONE, &[Bound::Memory, Bound::OnePartTwice])
+                .aims(PARTS, &[Bound::Memory, Bound::OnePartTwice])
         },
     ]
 }

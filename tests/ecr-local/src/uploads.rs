@@ -47,6 +47,8 @@ struct Session {
     first_part_last_byte: Option<u64>,
     last_part_is_small: bool,
     earlier_part_is_small: bool,
+    /// Whether a body came, if only an empty one: `/v2/` takes a blob of no bytes, the API no upload of no parts.
+    is_begun: bool,
 }
 
 /// Where a part goes and how long it is, as far as its sender says.
@@ -82,6 +84,7 @@ impl Upload {
             first_part_last_byte: None,
             last_part_is_small: false,
             earlier_part_is_small: false,
+            is_begun: false,
         };
         Self { id, place, part_size, session: Mutex::new(Some(session)) }
     }
@@ -145,6 +148,7 @@ impl Upload {
             }
             session.add(length, hash, length < self.min_part_size());
         }
+        session.is_begun = true;
         Ok(session.progress())
     }
 
@@ -152,7 +156,7 @@ impl Upload {
     pub(crate) async fn complete(&self, provided: &[Digest]) -> Result<ReceivedLayer> {
         let mut guard = self.session.lock().await;
         let session = guard.as_ref().ok_or_else(|| self.not_found())?;
-        if session.received == 0 {
+        if !session.is_begun {
             return Err(Error::EmptyUpload);
         }
         if session.earlier_part_is_small {
