@@ -36,12 +36,15 @@ const TARGET: HeaderName = HeaderName::from_static("x-amz-target");
 const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 const TARGET_PREFIX: &str = "AmazonEC2ContainerRegistry_V20150921.";
+
 /// A call of the API: who calls, and where.
 #[derive(Debug)]
 struct Call {
     gate: Gate,
     ecr: Arc<Ecr>,
     identity: Identity,
+    /// How much of a part is kept, where a fault says so.
+    keep: Option<u64>,
 }
 
 impl Call {
@@ -76,7 +79,9 @@ impl Refusal {
         body.insert("__type".to_owned(), json!(self.name));
         body.insert("message".to_owned(), json!(self.message));
         let mut response = answer(self.status, &Value::Object(body));
-        if let Ok(name) = self.name.parse() {
+        if !self.name.is_empty()
+            && let Ok(name) = self.name.parse()
+        {
             response.headers_mut().insert(ERROR_TYPE, name);
         }
         response
@@ -126,10 +131,7 @@ pub(crate) async fn call(
     ConnectInfo(connection): ConnectInfo<Connection>,
     request: Request,
 ) -> Response {
-    match respond(gate, &connection, request).await {
-        Ok(body) => answer(StatusCode::OK, &body),
-        Err(refusal) => refusal.answer(),
-    }
+    respond(gate, &connection, request).await.unwrap_or_else(Refusal::answer)
 }
 
 fn answer(status: StatusCode, body: &Value) -> Response {
@@ -143,7 +145,7 @@ fn answer(status: StatusCode, body: &Value) -> Response {
     response
 }
 
-async fn respond(gate: Gate, connection: &Connection, request: Request) -> Result<Value, Refusal> {
+async fn respond(gate: Gate, connection: &Connection, request: Request) -> Result<Response, Refusal> {
     let (head, body) = request.into_parts();
     let mut body = Arriving::new(body);
     let (identity, operation) = match addressed_operation(&head.headers) {
@@ -160,38 +162,41 @@ async fn respond(gate: Gate, connection: &Connection, request: Request) -> Resul
         Some(concern) => {
             body.up_to(concern.first_cut.unwrap_or(0)).await?;
             let repository = if concern.by_repository { body.repository().await? } else { None };
-            ecr.faults.take(operation, &identity.region, repository.as_deref())
+            let image = if concern.by_image { images::pushed_digest(body.whole().await?) } else { None };
+            ecr.faults.take(operation, &identity.region, repository.as_deref(), image.as_ref())
         }
         None => None,
     };
-    let call = Call { gate, ecr, identity };
-    if let Some(fault) = fault {
-        match fault.kind() {
-            Kind::Answer => {
-                let body = body.whole().await?;
-                if fault.after {
-                    dispatch(&call, operation, body).await?;
-                }
-                fault.hold().await;
-                return Err(Refusal::from(&fault));
-            }
-            Kind::Cut(bytes) => {
-                if fault.after {
-                    dispatch(&call, operation, body.whole().await?).await?;
-                } else {
-                    body.up_to(bytes).await?;
-                }
-                fault.hold().await;
-                match connection.cut().await {}
-            }
-            Kind::Slow => {
-                let answer = dispatch(&call, operation, body.whole().await?).await;
-                fault.hold().await;
-                return answer.map(without_nulls);
-            }
-        }
+    let mut call = Call { gate, ecr, identity, keep: None };
+    let Some(fault) = fault else {
+        return dispatch(&call, operation, body.whole().await?).await;
+    };
+    if let Some(event) = &fault.meanwhile {
+        let Addressed { registry_id, repository } = Addressed::by(body.whole().await?);
+        call.ecr.happen(event, &call.registry(registry_id), repository.as_deref());
     }
-    dispatch(&call, operation, body.whole().await?).await.map(without_nulls)
+    call.keep = fault.keep;
+    let answer = match fault.kind() {
+        Kind::Answer => {
+            let body = body.whole().await?;
+            if fault.after {
+                dispatch(&call, operation, body).await?;
+            }
+            Err(Refusal::from(&fault))
+        }
+        Kind::Cut(bytes) => {
+            if fault.after {
+                dispatch(&call, operation, body.whole().await?).await?;
+            } else {
+                body.up_to(bytes).await?;
+            }
+            fault.hold().await;
+            match connection.cut().await {}
+        }
+        Kind::Own => dispatch(&call, operation, body.whole().await?).await,
+    };
+    fault.hold().await;
+    Ok(fault.alter(answer.unwrap_or_else(Refusal::answer)).await)
 }
 
 fn addressed_operation(headers: &HeaderMap) -> Result<(Identity, &str), Refusal> {
@@ -208,21 +213,33 @@ fn unknown_operation(target: &str) -> Refusal {
     Refusal::new(StatusCode::BAD_REQUEST, "UnknownOperationException", message)
 }
 
-/// The repository of a request whose other members do not matter yet.
-fn addressed_repository(body: &[u8]) -> Option<String> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Addressed {
-        repository_name: Option<String>,
-        resource_arn: Option<String>,
-    }
-
-    let addressed: Addressed = serde_json::from_slice(body).ok()?;
-    let from_arn = || Some(addressed.resource_arn?.split_once(":repository/")?.1.to_owned());
-    addressed.repository_name.or_else(from_arn)
+/// What a request is about, where its other members do not matter yet.
+#[derive(Debug, Default)]
+struct Addressed {
+    registry_id: Option<Account>,
+    repository: Option<String>,
 }
 
-async fn dispatch(call: &Call, operation: &str, body: &[u8]) -> Result<Value, Refusal> {
+impl Addressed {
+    fn by(body: &[u8]) -> Self {
+        #[derive(Default, Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Members {
+            registry_id: Option<String>,
+            repository_name: Option<String>,
+            resource_arn: Option<String>,
+        }
+
+        let members: Members = serde_json::from_slice(body).unwrap_or_default();
+        let from_arn = || Some(members.resource_arn?.split_once(":repository/")?.1.to_owned());
+        Self {
+            registry_id: members.registry_id.and_then(|id| Account::try_from(id).ok()),
+            repository: members.repository_name.or_else(from_arn),
+        }
+    }
+}
+
+async fn dispatch(call: &Call, operation: &str, body: &[u8]) -> Result<Response, Refusal> {
     let answer = match operation {
         "BatchCheckLayerAvailability" => layers::check_availability(call, input(body)?),
         "BatchDeleteImage" => images::delete(call, input(body)?),
@@ -252,7 +269,7 @@ async fn dispatch(call: &Call, operation: &str, body: &[u8]) -> Result<Value, Re
         "UploadLayerPart" => layers::upload_part(call, input(body)?).await,
         unknown => return Err(unknown_operation(unknown)),
     };
-    Ok(answer?)
+    Ok(self::answer(StatusCode::OK, &without_nulls(answer?)))
 }
 
 /// Reads an operation's input. What is no JSON is another error than JSON that is no such input.

@@ -16,6 +16,11 @@ pub struct Config {
     pub token_ttl: Duration,
     /// The part size that `InitiateLayerUpload` asks for. A size below 5 MiB lowers the minimum of a part with it.
     pub part_size: u64,
+    /// `PutImage`'s quota: how many calls a second each registry, which is an account in a region, takes, and as many at once;
+    /// `None` is no quota. A manifest that is put by `/v2` is such a call, too.
+    pub put_image_rate: Option<u32>,
+    /// What the faults with a probability are drawn by: the same for the same seed.
+    pub seed: u64,
     /// How `BatchCheckLayerAvailability` answers for a layer that is not there.
     pub missing_layer: MissingLayerAnswer,
     /// How `PutImage` answers when an immutable tag already points at the pushed image.
@@ -31,6 +36,8 @@ impl Default for Config {
             url_ttl: Duration::from_hours(1),
             token_ttl: Duration::from_hours(12),
             part_size: 10 * 1024 * 1024,
+            put_image_rate: None,
+            seed: 0,
             missing_layer: MissingLayerAnswer::default(),
             repeated_immutable_tag: RepeatedImmutableTagAnswer::default(),
         }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Query, Request, State};
@@ -26,6 +27,8 @@ const OPERATION: &str = "DownloadLayer";
 struct Signature {
     #[serde(rename = "x-expires-at-ms")]
     expires_at: i64,
+    #[serde(rename = "x-generation")]
+    generation: u64,
     #[serde(rename = "X-Amz-Signature")]
     value: String,
 }
@@ -40,9 +43,10 @@ impl Ecr {
         let unsigned = format!(
             "/prod-{region}-starport-layer-bucket/{account}/{repository}/{digest}\
              ?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Date={}&X-Amz-SignedHeaders=host&X-Amz-Expires={}\
-             &x-expires-at-ms={expires_at}",
+             &x-expires-at-ms={expires_at}&x-generation={}",
             now.strftime("%Y%m%dT%H%M%SZ"),
             ttl.as_secs(),
+            self.url_generation.load(Ordering::Relaxed),
         );
         let signature = self.secret.sign(&unsigned);
         format!("{unsigned}&X-Amz-Signature={signature}")
@@ -66,10 +70,13 @@ pub(crate) async fn download(
     };
     let region = &layer.registry.region;
     ecr.counters.call(region, OPERATION);
-    let fault = ecr.faults.take(OPERATION, region, Some(layer.repository.as_str()));
+    let fault = ecr.faults.take(OPERATION, region, Some(layer.repository.as_str()), None);
     let Some(fault) = fault else {
         return serve(&ecr, &layer, &head).await;
     };
+    if let Some(event) = &fault.meanwhile {
+        ecr.happen(event, &layer.registry, Some(layer.repository.as_str()));
+    }
     let response = match fault.kind() {
         Kind::Answer => {
             if fault.after {
@@ -78,10 +85,10 @@ pub(crate) async fn download(
             error(fault.status(), &fault.code, &fault.message)
         }
         Kind::Cut(bytes) => cut(serve(&ecr, &layer, &head).await, bytes, connection),
-        Kind::Slow => serve(&ecr, &layer, &head).await,
+        Kind::Own => serve(&ecr, &layer, &head).await,
     };
     fault.hold().await;
-    response
+    fault.alter(response).await
 }
 
 /// The response, of whose body no more than so many bytes are sent before the connection is closed.
@@ -140,7 +147,8 @@ fn check_signature(ecr: &Ecr, head: &Parts) -> Result<(), (&'static str, &'stati
     if ecr.secret.sign(unsigned) != signature.value {
         return Err(mismatch);
     }
-    if Timestamp::now().as_millisecond() >= signature.expires_at {
+    let is_early = signature.generation < ecr.url_generation.load(Ordering::Relaxed);
+    if is_early || Timestamp::now().as_millisecond() >= signature.expires_at {
         return Err(("AccessDenied", "Request has expired"));
     }
     Ok(())

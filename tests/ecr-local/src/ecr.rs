@@ -1,6 +1,7 @@
 //! What the API and `/v2` have in common: the state, and the steps of a push.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use uuid::Uuid;
 
@@ -8,10 +9,11 @@ use crate::blobs::Blobs;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::events::Events;
-use crate::faults::Faults;
+use crate::faults::{Faults, Meanwhile};
 use crate::guarded::Guarded;
 use crate::manifest::Manifest;
 use crate::names::{Digest, ImageTag, Registry, RepositoryName};
+use crate::quota::Quota;
 use crate::secret::Secret;
 use crate::server::Listeners;
 use crate::stats::Counters;
@@ -27,8 +29,11 @@ pub(crate) struct Ecr {
     pub(crate) blobs: Blobs,
     pub(crate) counters: Arc<Counters>,
     pub(crate) faults: Faults,
+    pub(crate) put_image_quota: Quota,
     pub(crate) events: Option<Events>,
     pub(crate) secret: Secret,
+    /// Download URLs of an earlier generation have expired.
+    pub(crate) url_generation: AtomicU64,
     pub(crate) listeners: Listeners,
 }
 
@@ -86,5 +91,31 @@ impl Ecr {
             events.pushed(registry, name, manifest, tag);
         }
         Ok(())
+    }
+
+    pub(crate) fn expire_urls(&self) {
+        self.url_generation.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Lets something happen before a call to this registry, about this repository if about any, is handled.
+    pub(crate) fn happen(&self, event: &Meanwhile, registry: &Registry, repository: Option<&str>) {
+        let name = || RepositoryName::try_from(repository?).ok();
+        match event {
+            Meanwhile::DeleteRepository => {
+                if let Some(name) = name() {
+                    // One that is not there may have been deleted already.
+                    let _ = self.store.lock().delete_repository(registry, &name, true);
+                }
+            }
+            Meanwhile::DeleteImage(digest) => {
+                if let (Some(name), Ok(digest)) = (name(), Digest::try_from(digest.as_str()))
+                    && let Ok(repository) = self.store.lock().repository_mut(registry, &name)
+                {
+                    repository.delete_image_and_indexes(&digest);
+                }
+            }
+            Meanwhile::ForgetUploads => self.store.lock().forget_uploads(&registry.region),
+            Meanwhile::ExpireUrls => self.expire_urls(),
+        }
     }
 }

@@ -70,6 +70,8 @@ pub(crate) enum Error {
     LimitExceeded(String),
     #[error("The KMS key '{key}' cannot be used: {kms_error}")]
     Kms { key: String, kms_error: &'static str },
+    #[error("Rate exceeded")]
+    Throttled,
     #[error("{0}")]
     Server(#[from] io::Error),
 }
@@ -101,6 +103,8 @@ impl Error {
             Self::ImageNotFound { .. } => "ImageNotFoundException",
             Self::LimitExceeded(_) => "LimitExceededException",
             Self::Kms { .. } => "KmsException",
+            // Of no service's model: any service answers it.
+            Self::Throttled => "ThrottleException",
             Self::Server(_) => "ServerException",
         }
     }

@@ -17,8 +17,10 @@
 //! ```
 
 mod admin;
+mod altered;
 mod api;
 mod blobs;
+mod chance;
 mod config;
 mod connection;
 mod downloads;
@@ -30,6 +32,7 @@ mod gate;
 mod guarded;
 mod manifest;
 mod names;
+mod quota;
 mod repository;
 mod secret;
 mod server;
@@ -42,7 +45,8 @@ mod v2;
 mod wire;
 
 pub use config::{Config, MissingLayerAnswer, RepeatedImmutableTagAnswer};
-pub use faults::{Fault, FaultState};
+pub use faults::{Fault, FaultState, Meanwhile};
+pub use repository::RepositoryView;
 pub use server::EcrLocal;
 pub use shape::Shape;
 pub use stats::{RegionStats, Stats};

@@ -27,6 +27,12 @@ struct Arguments {
     /// How many seconds a layer download URL is valid.
     #[arg(long, default_value_t = 3600)]
     url_ttl_seconds: u64,
+    /// How many calls of PutImage a second each account has in a region; without it there is no quota.
+    #[arg(long)]
+    put_image_rate: Option<u32>,
+    /// What the faults with a probability are drawn by.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
 }
 
 #[tokio::main]
@@ -40,6 +46,8 @@ async fn main() -> io::Result<()> {
         events_endpoint: arguments.events_endpoint,
         data_dir: arguments.data_dir,
         url_ttl: Duration::from_secs(arguments.url_ttl_seconds),
+        put_image_rate: arguments.put_image_rate,
+        seed: arguments.seed,
         ..Config::default()
     })
     .await?;

@@ -46,6 +46,15 @@ pub(crate) struct Image {
     pub(crate) pushed_at: Timestamp,
 }
 
+/// What is in a repository.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RepositoryView {
+    /// The digest that each tag points at.
+    pub tags: BTreeMap<String, String>,
+    /// The manifest of each digest, as it was pushed.
+    pub images: BTreeMap<String, String>,
+}
+
 /// Which tags may be moved.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct TagMutability {
@@ -303,6 +312,12 @@ impl Repository {
         self.image_tags.keys()
     }
 
+    pub(crate) fn view(&self) -> RepositoryView {
+        let tags = self.image_tags.iter().map(|(tag, digest)| (tag.to_string(), digest.to_string()));
+        let images = self.images.iter().map(|(digest, image)| (digest.to_string(), image.manifest.text.clone()));
+        RepositoryView { tags: tags.collect(), images: images.collect() }
+    }
+
     /// The size of an image's config and layers; of an index, its largest image's.
     pub(crate) fn image_size(&self, manifest: &Manifest) -> u64 {
         if manifest.children.is_empty() {
@@ -344,6 +359,15 @@ impl Repository {
             self.release_layers(image.manifest.layers.keys().collect());
         }
         ImageDeletion::Image(digest, tags)
+    }
+
+    /// Deletes an image with its tags, and before it each index that lists it.
+    pub(crate) fn delete_image_and_indexes(&mut self, digest: &Digest) {
+        let lists = |image: &&Image| image.manifest.children.contains(digest);
+        while let Some(index) = self.images.values().find(lists).map(|image| image.manifest.digest.clone()) {
+            self.delete_image_and_indexes(&index);
+        }
+        self.delete_image(Some(digest), None);
     }
 
     /// "Unassociated image layers may be cleaned up at any time": here, at once.

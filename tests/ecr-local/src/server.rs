@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use axum::Router;
 use axum::middleware;
@@ -18,7 +19,9 @@ use crate::events::Events;
 use crate::faults::{Fault, FaultState, Faults};
 use crate::gate::Gate;
 use crate::guarded::Guarded;
-use crate::names::Registry;
+use crate::names::{Account, Region, Registry, RepositoryName};
+use crate::quota::Quota;
+use crate::repository::{Repository, RepositoryView};
 use crate::secret::Secret;
 use crate::shape::Shape;
 use crate::stats::{Counters, Stats};
@@ -51,9 +54,11 @@ impl EcrLocal {
             blobs: Blobs::new(config.data_dir.as_deref())?,
             store: Guarded::default(),
             counters,
-            faults: Faults::default(),
+            faults: Faults::new(config.seed),
+            put_image_quota: Quota::new(config.put_image_rate),
             events,
             secret: Secret::random(),
+            url_generation: AtomicU64::new(0),
             listeners: Listeners { port: main.local_addr()?.port(), registries: Guarded::default(), closed },
             config,
         });
@@ -90,6 +95,20 @@ impl EcrLocal {
         self.ecr.counters.reset();
     }
 
+    /// Sets how many images a second an account may put in a region; `None` is as many as it likes.
+    pub fn limit_put_image(&self, per_second: Option<u32>) {
+        self.ecr.put_image_quota.set(per_second);
+    }
+
+    /// What is in a repository now, without a call that the counters, faults or quotas know of; `None` where there is no such
+    /// repository.
+    #[must_use]
+    pub fn view(&self, account: &str, region: &str, repository: &str) -> Option<RepositoryView> {
+        let registry = Registry { account: Account::try_from(account).ok()?, region: Region::try_from(region).ok()? };
+        let name = RepositoryName::try_from(repository).ok()?;
+        self.ecr.store.lock().repository(&registry, &name).ok().map(Repository::view)
+    }
+
     /// Adds a fault.
     pub fn fault(&self, fault: Fault) {
         self.ecr.faults.add(fault);
@@ -104,6 +123,23 @@ impl EcrLocal {
     /// Removes every fault.
     pub fn clear_faults(&self) {
         self.ecr.faults.clear();
+    }
+
+    /// Has the faults with a probability be drawn by another seed, from the start.
+    pub fn seed(&self, seed: u64) {
+        self.ecr.faults.seed(seed);
+    }
+
+    /// Forgets all open uploads of a region: whoever goes on with one is told that it is unknown.
+    pub fn forget_uploads(&self, region: &str) {
+        if let Ok(region) = Region::try_from(region) {
+            self.ecr.store.lock().forget_uploads(&region);
+        }
+    }
+
+    /// Has all download URLs that were given out expire.
+    pub fn expire_urls(&self) {
+        self.ecr.expire_urls();
     }
 }
 

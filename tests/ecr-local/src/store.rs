@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
-use crate::names::{Registry, RepositoryName, RepositoryPlace};
+use crate::names::{Region, Registry, RepositoryName, RepositoryPlace};
 use crate::repository::{Repository, Settings};
 
 /// The index of everything: which repositories each registry has. The layers' bytes are on disk.
@@ -52,6 +52,14 @@ impl Store {
         }
         let repositories = self.registries.get_mut(registry);
         repositories.and_then(|repositories| repositories.remove(name)).ok_or_else(|| not_found(registry, name))
+    }
+
+    /// Forgets the uploads of all accounts in a region.
+    pub(crate) fn forget_uploads(&mut self, region: &Region) {
+        let here = self.registries.iter_mut().filter(|(registry, _)| registry.region == *region);
+        for repository in here.flat_map(|(_, repositories)| repositories.values_mut()) {
+            repository.uploads.clear();
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::{self, SeekFrom, Write as _};
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use futures::{Stream, StreamExt as _};
+use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempPath;
 use tokio::fs::OpenOptions;
@@ -57,6 +57,8 @@ pub(crate) struct PartRange {
     pub(crate) first: Option<u64>,
     pub(crate) length: Option<u64>,
     pub(crate) limit: Option<u64>,
+    /// How much of it is kept; the rest is taken as not sent.
+    pub(crate) kept: Option<u64>,
 }
 
 /// How far an upload has come.
@@ -122,6 +124,12 @@ impl Upload {
     where
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
+        let mut left = range.kept.unwrap_or(u64::MAX);
+        let data = data.map_ok(move |mut chunk: Bytes| {
+            chunk.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+            left -= chunk.len() as u64;
+            chunk
+        });
         let mut guard = self.session.lock().await;
         let session = guard.as_mut().ok_or_else(|| self.not_found())?;
         if let Some(first) = range.first.filter(|first| *first != session.received) {
@@ -139,14 +147,16 @@ impl Upload {
         if range.limit.is_some_and(|limit| length > limit) {
             return Err(self.invalid_part(session, format!("Layer part size of {length} bytes is too large")));
         }
-        if let Some(expected) = range.length.filter(|expected| *expected != length) {
+        let is_kept_short = range.kept == Some(length);
+        if let Some(expected) = range.length.filter(|expected| *expected != length && !is_kept_short) {
             return Err(self.invalid_part(session, format!("Layer part has {length} bytes, its range has {expected}")));
         }
         if length > 0 {
             if session.parts == MAX_PARTS {
                 return Err(Error::LimitExceeded(format!("The maximum number of parts of a layer is {MAX_PARTS}")));
             }
-            session.add(length, hash, length < self.min_part_size());
+            // A part is small by what was sent.
+            session.add(length, hash, length < self.min_part_size() && !is_kept_short);
         }
         session.is_begun = true;
         Ok(session.progress())

@@ -39,6 +39,8 @@ struct Exchange {
     ecr: Arc<Ecr>,
     registry: Registry,
     head: Parts,
+    /// How much of a chunk is kept, where a fault says so.
+    keep: Option<u64>,
 }
 
 /// A request's body, until a handler reads it.
@@ -69,8 +71,8 @@ pub(crate) async fn handle(
     let mut body: UnreadBody = Some(body);
     let mut response = match admit(&gate, &head) {
         Ok(registry) => {
-            let exchange = Exchange { ecr: Arc::clone(&gate.ecr), gate, connection, registry, head };
-            respond(&exchange, &mut body).await.unwrap_or_else(Refusal::answer)
+            let exchange = Exchange { ecr: Arc::clone(&gate.ecr), gate, connection, registry, head, keep: None };
+            respond(exchange, &mut body).await.unwrap_or_else(Refusal::answer)
         }
         Err(refusal) => *refusal,
     };
@@ -98,38 +100,44 @@ fn admit(gate: &Gate, head: &Parts) -> Result<Registry, Box<Response>> {
     Err(Box::new(refusal))
 }
 
-async fn respond(exchange: &Exchange, body: &mut UnreadBody) -> Result<Response, Refusal> {
+async fn respond(mut exchange: Exchange, body: &mut UnreadBody) -> Result<Response, Refusal> {
     let target = Target::parse(exchange.head.uri.path())?;
     let operation = format!("v2:{} {}", exchange.head.method, target.kind());
     let region = &exchange.registry.region;
     exchange.ecr.counters.call(region, &operation);
-    let fault = exchange.ecr.faults.take(&operation, region, target.repository());
-    let Some(fault) = fault else {
-        return dispatch(exchange, body, target).await;
+    let by_image = || exchange.ecr.faults.concern(&operation, region).is_some_and(|concern| concern.by_image);
+    let image = match target {
+        Target::Manifest(..) if by_image() => manifests::pushed_digest(&exchange, body).await?,
+        _ => None,
     };
-    match fault.kind() {
+    let fault = exchange.ecr.faults.take(&operation, region, target.repository(), image.as_ref());
+    let Some(fault) = fault else {
+        return dispatch(&exchange, body, target).await;
+    };
+    if let Some(event) = &fault.meanwhile {
+        exchange.ecr.happen(event, &exchange.registry, target.repository());
+    }
+    exchange.keep = fault.keep;
+    let answer = match fault.kind() {
         Kind::Answer => {
             if fault.after {
-                dispatch(exchange, body, target).await?;
+                dispatch(&exchange, body, target).await?;
             }
-            fault.hold().await;
             Err(Refusal::from(&fault))
         }
         Kind::Cut(bytes) => {
             if fault.after {
-                dispatch(exchange, body, target).await?;
+                dispatch(&exchange, body, target).await?;
             } else {
-                receive(exchange, body, &target, bytes).await;
+                receive(&exchange, body, &target, bytes).await;
             }
             fault.hold().await;
             match exchange.connection.cut().await {}
         }
-        Kind::Slow => {
-            let answer = dispatch(exchange, body, target).await;
-            fault.hold().await;
-            answer
-        }
-    }
+        Kind::Own => dispatch(&exchange, body, target).await,
+    };
+    fault.hold().await;
+    Ok(fault.alter(answer.unwrap_or_else(Refusal::answer)).await)
 }
 
 /// Takes so many bytes of a body, or all of a shorter one, and forgets them.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use ecr_local::{Config, EcrLocal, Fault, Shape};
+use ecr_local::{Config, EcrLocal, Fault, Meanwhile, Shape};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -336,6 +336,59 @@ async fn a_slow_operation_answers_itself() {
 }
 
 #[tokio::test]
+async fn a_chunk_may_be_kept_short() {
+    let ecr = EcrLocal::start(Config::default()).await.unwrap();
+    create(&ecr, FAR).await;
+    let (token, registry) = sign_in(&ecr.endpoint(), FAR).await;
+    let authorization = [("authorization", token.as_str())];
+    let layer = vec![9; 3_000_000];
+    let location = start(&registry, &token).await;
+    ecr.fault(Fault::of("v2:PATCH upload").keep(1_000_001));
+    let answer = ask(&location, "PATCH", &authorization, &layer).await;
+    assert_eq!((answer.status(), answer.header("range")), ("201", "0-1000000"));
+    assert_eq!(ask(&location, "GET", &authorization, b"").await.header("range"), "0-1000000");
+    let complete = format!("{location}?digest={}", digest(&layer));
+    assert_eq!(ask(&complete, "PUT", &authorization, b"").await.json()["errors"][0]["code"], "DIGEST_INVALID");
+    assert_eq!(ask(&complete, "PUT", &authorization, &layer[1_000_001..]).await.status(), "201");
+
+    let location = start(&registry, &token).await;
+    let complete = format!("{location}?digest={}", digest(b"layer"));
+    ecr.fault(Fault::of("v2:PUT upload").keep(3));
+    assert_eq!(ask(&complete, "PUT", &authorization, b"layer").await.json()["errors"][0]["code"], "DIGEST_INVALID");
+    assert_eq!(ask(&complete, "PUT", &authorization, b"er").await.status(), "201");
+}
+
+#[tokio::test]
+async fn answers_of_v2_can_be_altered_too() {
+    let ecr = EcrLocal::start(Config::default()).await.unwrap();
+    create(&ecr, FAR).await;
+    push(&ecr.endpoint(), FAR, b"{}").await;
+    let (token, registry) = sign_in(&ecr.endpoint(), FAR).await;
+    let authorization = [("authorization", token.as_str())];
+    let uploads = format!("{registry}/v2/app/blobs/uploads/");
+    let elsewhere = "http://elsewhere.invalid/";
+    ecr.fault(Fault::of("v2:POST upload").location(elsewhere));
+    ecr.fault(Fault::new("v2:POST upload", 307, "UNKNOWN").location(elsewhere));
+    for status in ["202", "307"] {
+        let answer = ask(&uploads, "POST", &authorization, b"").await;
+        assert_eq!((answer.status(), answer.header("location")), (status, elsewhere));
+    }
+    ecr.fault(Fault::of("v2:HEAD blob").extend(1));
+    let blob = format!("{registry}/v2/app/blobs/{}", digest(b"{}"));
+    assert_eq!(ask(&blob, "HEAD", &authorization, b"").await.header("content-length"), "3");
+    ecr.fault(Fault::of("v2:GET tags").body(json!({ "tags": ["v1"] })));
+    let tags = format!("{registry}/v2/app/tags/list");
+    assert_eq!(ask(&tags, "GET", &authorization, b"").await.json(), json!({ "name": "app", "tags": ["v1"] }));
+
+    let location = start(&registry, &token).await;
+    ecr.fault(Fault::of("v2:PATCH upload").meanwhile(Meanwhile::ForgetUploads));
+    let answer = ask(&location, "PATCH", &authorization, b"layer").await;
+    assert_eq!(answer.json()["errors"][0]["code"], "BLOB_UPLOAD_UNKNOWN");
+    ecr.fault(Fault::of("v2:POST upload").meanwhile(Meanwhile::DeleteRepository));
+    assert_eq!(ask(&uploads, "POST", &authorization, b"").await.json()["errors"][0]["code"], "NAME_UNKNOWN");
+}
+
+#[tokio::test]
 async fn a_fault_that_does_nothing_is_refused() {
     let ecr = EcrLocal::start(Config::default()).await.unwrap();
     let admin = format!("{}/_admin/faults", ecr.endpoint());
@@ -343,7 +396,15 @@ async fn a_fault_that_does_nothing_is_refused() {
         (json!({ "operation": "PutImage", "cutAfter": 0 }), "204"),
         (json!({ "operation": "PutImage", "delayMs": 10 }), "204"),
         (json!({ "operation": "PutImage", "status": 500, "code": "ServerException", "delayMs": 10 }), "204"),
+        (json!({ "operation": "PutImage", "probability": 0.1, "meanwhile": "deleteRepository" }), "204"),
+        (json!({ "operation": "PutImage", "meanwhile": { "deleteImage": digest(b"image") } }), "204"),
+        (json!({ "operation": "UploadLayerPart", "keep": 5, "body": { "lastByteReceived": 9 } }), "204"),
+        (json!({ "operation": "DownloadLayer", "corrupt": 0, "truncate": 9, "bytesPerSecond": 1 }), "204"),
+        (json!({ "operation": "DownloadLayer", "extend": 1 }), "204"),
+        (json!({ "operation": "DownloadLayer", "status": 301, "code": "X", "location": "http://localhost/" }), "204"),
         (json!({ "operation": "PutImage" }), "400"),
+        (json!({ "operation": "PutImage", "probability": 0.1 }), "400"),
+        (json!({ "operation": "PutImage", "meanwhile": "deleteImage" }), "400"),
         (json!({ "operation": "PutImage", "status": 500 }), "400"),
         (json!({ "operation": "PutImage", "status": 500, "code": "ServerException", "cutAfter": 1 }), "400"),
     ] {

@@ -304,6 +304,72 @@ async fn faults_reach_the_distribution_protocol() {
 }
 
 #[tokio::test]
+async fn a_fault_may_be_for_the_manifest_of_one_digest() {
+    let World { ecr, client } = World::with_repository("app").await;
+    let registry = Registry::of(&client).await;
+    let image = push_image(&client, "app", b"{}", &[], None).await;
+    let list = index(&[&image]).to_string();
+    let fault = Fault::new("v2:PUT manifest", 403, "DENIED").of_image(&digest(list.as_bytes()));
+    ecr.fault(fault.clone().times(2));
+    let put = |reference: &str, content: &str, media_type: &str| {
+        let request = registry.request("PUT", &format!("app/manifests/{reference}"));
+        request.header(CONTENT_TYPE, media_type).body(content.to_owned())
+    };
+    assert_eq!(put("v1", &image, OCI_MANIFEST).send().await.unwrap().status(), 201);
+    for reference in ["list", &digest(list.as_bytes())] {
+        assert_eq!(refusal(put(reference, &list, OCI_INDEX)).await, refused(403, "DENIED"));
+    }
+    assert_eq!(put("list", &list, OCI_INDEX).send().await.unwrap().status(), 201);
+
+    // What is read to know the digest still takes effect where the fault comes after it, and breaks where it is a cut.
+    let again = || registry.request("GET", "app/manifests/again").send();
+    ecr.fault(fault.clone().cut_after(1));
+    put("again", &list, OCI_INDEX).send().await.unwrap_err();
+    assert_eq!(again().await.unwrap().status(), 404);
+    ecr.fault(fault.after_effect());
+    assert_eq!(refusal(put("again", &list, OCI_INDEX)).await, refused(403, "DENIED"));
+    assert_eq!(again().await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn a_manifest_over_the_rate_is_too_many_requests() {
+    let World { ecr, client } = World::with(Config { put_image_rate: Some(10), ..Config::default() }).await;
+    client.create_repository().repository_name("app").send().await.unwrap();
+    let registry = Registry::of(&client).await;
+    let image = push_image(&client, "app", b"{}", &[], None).await;
+    let put = || registry.request("PUT", "app/manifests/v1").header(CONTENT_TYPE, OCI_MANIFEST).body(image.clone());
+    // The image's push was the first of ten; a busy machine may be slow enough for some more.
+    let mut calls = 1;
+    let over = loop {
+        let answer = put().send().await.unwrap();
+        if answer.status() != 201 {
+            break answer;
+        }
+        calls += 1;
+    };
+    assert!(calls >= 10, "only {calls} passed");
+    assert_eq!(over.status(), 429);
+    let error: Value = serde_json::from_str(&over.text().await.unwrap()).unwrap();
+    assert_eq!(error["errors"][0]["code"], "TOOMANYREQUESTS");
+    assert_eq!(ecr.stats().calls(REGION, "v2:PUT manifest"), calls);
+}
+
+#[tokio::test]
+async fn content_may_be_empty() {
+    let World { ecr: _ecr, client } = World::with_repository("app").await;
+    let registry = Registry::of(&client).await;
+    let location = registry.start_upload("app").await;
+    let put = format!("{location}?digest={}", digest(b""));
+    assert_eq!(registry.request("PUT", &put).send().await.unwrap().status(), 201);
+    // The same blob as config and layer: nothing is special about it.
+    push_image(&client, "app", b"", &[b""], None).await;
+    let url = client.get_download_url_for_layer().repository_name("app").layer_digest(digest(b""));
+    let served = reqwest::get(url.send().await.unwrap().download_url().unwrap()).await.unwrap();
+    assert_eq!((served.status(), &served.headers()[CONTENT_LENGTH]), (StatusCode::OK, &"0".parse().unwrap()));
+    assert_eq!(served.bytes().await.unwrap(), b"".as_slice());
+}
+
+#[tokio::test]
 async fn oci_client_pushes_to_one_region_and_does_not_find_it_in_another() {
     let World { ecr, client: here } = World::with(Config::default()).await;
     let elsewhere = client(&ecr, ACCOUNT, "us-east-1");

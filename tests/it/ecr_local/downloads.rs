@@ -1,7 +1,8 @@
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use ecr_local::Config;
-use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, RANGE};
+use ecr_local::{Config, Fault, Meanwhile};
+use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, LOCATION, RANGE};
+use serde_json::json;
 
 use super::{PART_SIZE, REGION, World, digest, push_image};
 
@@ -10,7 +11,11 @@ const LAYER: &[u8] = b"0123456789abcdef";
 async fn url(world: &World) -> String {
     world.client.create_repository().repository_name("prod/app").send().await.unwrap();
     push_image(&world.client, "prod/app", b"{}", &[LAYER], None).await;
-    let request = world.client.get_download_url_for_layer().repository_name("prod/app").layer_digest(digest(LAYER));
+    url_of(world, LAYER).await
+}
+
+async fn url_of(world: &World, layer: &[u8]) -> String {
+    let request = world.client.get_download_url_for_layer().repository_name("prod/app").layer_digest(digest(layer));
     request.send().await.unwrap().download_url().unwrap().to_owned()
 }
 
@@ -73,4 +78,95 @@ async fn a_url_with_credentials_beside_it_is_refused() {
     let response = reqwest::Client::new().get(url).header(AUTHORIZATION, "Basic QVdTOng=").send().await.unwrap();
     assert_eq!(response.status(), 400);
     assert!(response.text().await.unwrap().contains("Only one auth mechanism allowed"));
+}
+
+#[tokio::test]
+async fn a_download_may_be_truncated_corrupted_or_too_long() {
+    let world = World::start().await;
+    let url = url(&world).await;
+    let cases: [(Fault, &[u8]); 5] = [
+        (Fault::of("DownloadLayer").truncate(3), b"456"),
+        (Fault::of("DownloadLayer").corrupt(2), b"457789ab"),
+        (Fault::of("DownloadLayer").extend(2), b"456789ab\0\0"),
+        (Fault::of("DownloadLayer").corrupt(1).truncate(2), b"44"),
+        (Fault::of("DownloadLayer").body("another layer"), b"another layer"),
+    ];
+    for (fault, expected) in cases {
+        world.ecr.fault(fault.in_region(REGION).in_repository("prod/app"));
+        let answer = reqwest::Client::new().get(&url).header(RANGE, "bytes=4-11").send().await.unwrap();
+        assert_eq!(answer.status(), 206);
+        assert_eq!(answer.headers()[CONTENT_RANGE], "bytes 4-11/16");
+        assert_eq!(answer.headers()[CONTENT_LENGTH].to_str().unwrap(), expected.len().to_string());
+        assert_eq!(answer.bytes().await.unwrap(), expected);
+    }
+    // As if the range had not been asked for.
+    world.ecr.fault(Fault::new("DownloadLayer", 200, "").body(std::str::from_utf8(LAYER).unwrap()));
+    let answer = reqwest::Client::new().get(&url).header(RANGE, "bytes=4-11").send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.bytes().await.unwrap(), LAYER);
+    assert_eq!(reqwest::get(&url).await.unwrap().bytes().await.unwrap(), LAYER);
+}
+
+#[tokio::test]
+async fn a_download_may_trickle() {
+    let world = World::start().await;
+    let url = url(&world).await;
+    world.ecr.fault(Fault::of("DownloadLayer").trickle(40));
+    let started = Instant::now();
+    let mut answer = reqwest::get(&url).await.unwrap();
+    let mut layer = Vec::new();
+    let mut first = None;
+    while let Some(chunk) = answer.chunk().await.unwrap() {
+        first = first.or(Some(chunk.len()));
+        layer.extend_from_slice(&chunk);
+    }
+    assert_eq!(layer, LAYER);
+    // Four pieces, a tenth of a second each: nobody waits for the whole.
+    assert!(started.elapsed() >= Duration::from_millis(400));
+    assert!(first.unwrap() < LAYER.len());
+}
+
+#[tokio::test]
+async fn a_download_may_be_redirected() {
+    let world = World::start().await;
+    let url = url(&world).await;
+    let elsewhere = "http://elsewhere.invalid/layer";
+    world.ecr.fault(Fault::new("DownloadLayer", 307, "TemporaryRedirect").location(elsewhere));
+    let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let answer = http.get(&url).send().await.unwrap();
+    assert_eq!(answer.status(), 307);
+    assert_eq!(answer.headers()[LOCATION], elsewhere);
+    assert!(answer.text().await.unwrap().contains("<Code>TemporaryRedirect</Code>"));
+}
+
+#[tokio::test]
+async fn a_url_may_be_that_of_another_layer() {
+    let world = World::start().await;
+    let url = url(&world).await;
+    world.ecr.fault(Fault::of("GetDownloadUrlForLayer").body(json!({ "downloadUrl": url })));
+    let lie = url_of(&world, b"{}").await;
+    assert_eq!(reqwest::get(lie).await.unwrap().bytes().await.unwrap(), LAYER);
+    assert_eq!(reqwest::get(url_of(&world, b"{}").await).await.unwrap().bytes().await.unwrap(), b"{}".as_slice());
+}
+
+#[tokio::test]
+async fn a_url_may_expire_between_two_ranges_of_a_layer() {
+    let world = World::start().await;
+    let url = url(&world).await;
+    let get = async |url: &str| {
+        let answer = reqwest::Client::new().get(url).header(RANGE, "bytes=8-").send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    world.ecr.fault(Fault::of("DownloadLayer").meanwhile(Meanwhile::ExpireUrls).skip(1));
+    assert_eq!(get(&url).await.0, 206);
+    for _ in 0..2 {
+        let (status, body) = get(&url).await;
+        assert_eq!(status, 403);
+        assert!(body.contains("<Message>Request has expired</Message>"), "{body}");
+    }
+    let renewed = url_of(&world, LAYER).await;
+    assert_eq!(get(&renewed).await, (206, "89abcdef".to_owned()));
+    world.ecr.expire_urls();
+    assert_eq!(get(&renewed).await.0, 403);
+    assert_eq!(get(&url_of(&world, LAYER).await).await.0, 206);
 }

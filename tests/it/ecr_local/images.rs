@@ -1,17 +1,26 @@
+use std::collections::BTreeMap;
+
 use aws_sdk_ecr::Client;
+use aws_sdk_ecr::error::ProvideErrorMetadata as _;
 use aws_sdk_ecr::operation::put_image::builders::PutImageFluentBuilder;
 use aws_sdk_ecr::types::{
     DescribeImagesFilter, ImageFailure, ImageFailureCode, ImageIdentifier, ImageTagMutability,
     ImageTagMutabilityExclusionFilter, ImageTagMutabilityExclusionFilterType, ListImageReferrersFilter,
     ListImagesFilter, SubjectIdentifier, TagStatus,
 };
-use ecr_local::{Config, RepeatedImmutableTagAnswer};
-use serde_json::json;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ecr_local::{Config, RepeatedImmutableTagAnswer, RepositoryView};
+use serde_json::{Value, json};
 
 use super::{
-    ACCOUNT, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, World, descriptor, digest, index, manifest, push_image, refused,
-    upload,
+    ACCOUNT, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, REGION, World, client, descriptor, digest, index, manifest,
+    push_image, refused, upload,
 };
+
+const OCI_ARTIFACT: &str = "application/vnd.oci.artifact.manifest.v1+json";
+const DOCKER_SCHEMA_1: &str = "application/vnd.docker.distribution.manifest.v1+json";
+const DOCKER_SCHEMA_1_SIGNED: &str = "application/vnd.docker.distribution.manifest.v1+prettyjws";
 
 fn put(client: &Client, manifest: &str) -> PutImageFluentBuilder {
     client.put_image().repository_name("app").image_manifest(manifest)
@@ -119,6 +128,155 @@ async fn a_foreign_layer_and_a_subject_need_not_be_there() {
     foreign["layers"][0]["mediaType"] = json!("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip");
     put(&client, &foreign.to_string()).send().await.unwrap();
     put(&client, &referrer("an image that is not there", "application/x")).send().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_artifact_manifest_has_blobs_and_neither_config_nor_version() {
+    let World { ecr: _ecr, client } = World::with_repository("app").await;
+    let image = push_image(&client, "app", b"{}", &[], None).await;
+    let mut artifact = json!({
+        "mediaType": OCI_ARTIFACT,
+        "artifactType": "application/x.sbom",
+        "blobs": [descriptor("application/x.sbom.part", b"sbom")],
+        "subject": descriptor(OCI_MANIFEST, image.as_bytes()),
+    });
+    let error = refused!(put(&client, &artifact.to_string()), is_layers_not_found_exception);
+    assert!(error.meta().message().unwrap().contains(&digest(b"sbom")));
+    upload(&client, "app", b"sbom").await;
+    put(&client, &artifact.to_string()).send().await.unwrap();
+
+    let subject = SubjectIdentifier::builder().image_digest(digest(image.as_bytes())).build().unwrap();
+    let referrers = client.list_image_referrers().repository_name("app").subject_id(subject).send().await.unwrap();
+    let [found] = referrers.referrers() else { panic!("{referrers:?}") };
+    assert_eq!(found.digest(), digest(artifact.to_string().as_bytes()));
+    assert_eq!((found.media_type(), found.artifact_type()), (OCI_ARTIFACT, Some("application/x.sbom")));
+    let url = client.get_download_url_for_layer().repository_name("app").layer_digest(digest(b"sbom"));
+    url.send().await.unwrap();
+
+    // One that has no blobs is one, too; one that has a config is not.
+    artifact.as_object_mut().unwrap().remove("blobs");
+    put(&client, &artifact.to_string()).send().await.unwrap();
+    artifact["config"] = descriptor(OCI_CONFIG, b"{}");
+    refused!(put(&client, &artifact.to_string()), is_invalid_parameter_exception);
+}
+
+/// A manifest of Docker's schema 1 with these layers, without and with a signature.
+fn schema_1(layers: &[&[u8]]) -> (String, String) {
+    let fs_layers: Vec<Value> = layers.iter().map(|layer| json!({ "blobSum": digest(layer) })).collect();
+    let history: Vec<Value> = layers.iter().map(|_| json!({ "v1Compatibility": "{}" })).collect();
+    let unsigned = json!({
+        "schemaVersion": 1,
+        "name": "app",
+        "tag": "v1",
+        "architecture": "amd64",
+        "fsLayers": fs_layers,
+        "history": history,
+    });
+    let unsigned = format!("{unsigned:#}");
+    let start = unsigned.strip_suffix("\n}").unwrap();
+    let protected = json!({ "formatLength": start.len(), "formatTail": URL_SAFE_NO_PAD.encode("\n}") });
+    let protected = URL_SAFE_NO_PAD.encode(protected.to_string());
+    let signature = json!({ "header": { "alg": "ES256" }, "signature": "AA", "protected": protected });
+    let signed = format!("{start},\n  \"signatures\": [{signature}]\n}}");
+    (unsigned, signed)
+}
+
+#[tokio::test]
+async fn schema_1_is_kept_signed_or_not_under_the_digest_of_what_is_signed() {
+    let World { ecr: _ecr, client } = World::with_repository("app").await;
+    upload(&client, "app", b"one").await;
+    let (payload, signed) = schema_1(&[b"one", b"one"]);
+    let (unsigned, _) = schema_1(&[b"one"]);
+    let cases = [
+        (&signed, DOCKER_SCHEMA_1_SIGNED, digest(payload.as_bytes())),
+        (&unsigned, DOCKER_SCHEMA_1, digest(unsigned.as_bytes())),
+    ];
+    for (text, media_type, id) in &cases {
+        put(&client, text).image_manifest_media_type(*media_type).image_digest(id).send().await.unwrap();
+        let get = client.batch_get_image().repository_name("app").image_ids(by_digest(id)).send().await.unwrap();
+        let [image] = get.images() else { panic!("{get:?}") };
+        assert_eq!(image.image_manifest(), Some(text.as_str()));
+        assert_eq!(image.image_manifest_media_type(), Some(*media_type));
+        let described = client.describe_images().repository_name("app").image_ids(by_digest(id)).send().await.unwrap();
+        assert_eq!(described.image_details()[0].image_size_in_bytes(), Some(3));
+    }
+
+    let (incomplete, _) = schema_1(&[b"one", b"absent"]);
+    refused!(put(&client, &incomplete).image_manifest_media_type(DOCKER_SCHEMA_1), is_layers_not_found_exception);
+    let of_its_text = put(&client, &signed).image_manifest_media_type(DOCKER_SCHEMA_1_SIGNED);
+    let of_its_text = of_its_text.image_digest(digest(signed.as_bytes()));
+    refused!(of_its_text, is_image_digest_does_not_match_exception);
+    // It has no media type in it, so the caller has to tell it.
+    refused!(put(&client, &unsigned), is_invalid_parameter_exception);
+    for (text, media_type) in [
+        (&unsigned, DOCKER_SCHEMA_1_SIGNED),
+        (&unsigned, OCI_MANIFEST),
+        (&manifest(b"{}", &[]).to_string(), DOCKER_SCHEMA_1),
+    ] {
+        refused!(put(&client, text).image_manifest_media_type(media_type), is_invalid_parameter_exception);
+    }
+}
+
+/// Pushes an image that is there, and tells whether the call was throttled.
+async fn is_throttled(client: &Client, image: &str) -> bool {
+    let error = put(client, image).send().await.unwrap_err();
+    let status = error.raw_response().unwrap().status().as_u16();
+    let error = error.into_service_error();
+    if error.is_image_already_exists_exception() {
+        return false;
+    }
+    assert_eq!((status, error.code(), error.message()), (400, Some("ThrottleException"), Some("Rate exceeded")));
+    true
+}
+
+#[tokio::test]
+async fn put_image_is_throttled_by_account_and_region() {
+    let World { ecr, client: here } = World::with(Config { put_image_rate: Some(10), ..Config::default() }).await;
+    let others = [client(&ecr, ACCOUNT, "us-east-1"), client(&ecr, "210987654321", REGION)];
+    for client in others.iter().chain([&here]) {
+        client.create_repository().repository_name("app").send().await.unwrap();
+    }
+    let image = push_image(&here, "app", b"{}", &[], None).await;
+    // Ten pass at once; a busy machine may be slow enough for some more.
+    let mut calls = 2;
+    while !is_throttled(&here, &image).await {
+        calls += 1;
+    }
+    assert!(calls > 10, "the call {calls} was throttled");
+    for client in &others {
+        push_image(client, "app", b"{}", &[], None).await;
+    }
+    calls += 1;
+    while is_throttled(&here, &image).await {
+        calls += 1;
+    }
+    // One more is the other account's in this region.
+    assert_eq!(ecr.stats().calls(REGION, "PutImage"), calls + 1, "throttled calls are counted, too");
+}
+
+#[tokio::test]
+async fn a_view_shows_a_repository_and_counts_no_call() {
+    let World { ecr, client } = World::with_repository("app").await;
+    assert_eq!(ecr.view(ACCOUNT, REGION, "app"), Some(RepositoryView::default()));
+    let image = push_image(&client, "app", b"{}", &[], Some("v1")).await;
+    put(&client, &image).image_tag("latest").send().await.unwrap();
+    let list = index(&[&image]).to_string();
+    put(&client, &list).send().await.unwrap();
+
+    let before = ecr.stats();
+    let view = ecr.view(ACCOUNT, REGION, "app").unwrap();
+    let id = |manifest: &str| digest(manifest.as_bytes());
+    assert_eq!(view.tags, BTreeMap::from(["latest", "v1"].map(|tag| (tag.to_owned(), id(&image)))));
+    assert_eq!(view.images, BTreeMap::from([(id(&image), image), (id(&list), list)]));
+    for (account, region, repository) in [
+        ("210987654321", REGION, "app"),
+        (ACCOUNT, "us-east-1", "app"),
+        (ACCOUNT, REGION, "other"),
+        ("no account", "NO REGION", "NO NAME"),
+    ] {
+        assert_eq!(ecr.view(account, region, repository), None, "{account} {region} {repository}");
+    }
+    assert_eq!(ecr.stats(), before);
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use super::{ACCOUNT, PART_SIZE, World, digest, initiate, push_image, refused, up
 
 const MIB: usize = 1024 * 1024;
 
-fn part(client: &Client, upload_id: &str, first: i64, bytes: &[u8]) -> UploadLayerPartFluentBuilder {
+pub(super) fn part(client: &Client, upload_id: &str, first: i64, bytes: &[u8]) -> UploadLayerPartFluentBuilder {
     client
         .upload_layer_part()
         .repository_name("app")
@@ -22,7 +22,7 @@ fn part(client: &Client, upload_id: &str, first: i64, bytes: &[u8]) -> UploadLay
         .layer_part_blob(Blob::new(bytes))
 }
 
-async fn refused_part(part: UploadLayerPartFluentBuilder) -> InvalidLayerPartException {
+pub(super) async fn refused_part(part: UploadLayerPartFluentBuilder) -> InvalidLayerPartException {
     match part.send().await.unwrap_err().into_service_error() {
         UploadLayerPartError::InvalidLayerPartException(error) => error,
         other => panic!("{other:?}"),

@@ -2,7 +2,7 @@ use axum::body::{Body, BodyDataStream, HttpBody as _};
 use axum::http::StatusCode;
 use futures::TryStreamExt as _;
 
-use super::{Refusal, addressed_repository};
+use super::{Addressed, Refusal};
 use crate::uploads::MAX_PART_SIZE;
 
 /// The largest part in base64, or the largest manifest with every character escaped, and room for the rest.
@@ -41,7 +41,7 @@ impl Arriving {
                 return Ok(Some(repository));
             }
             if !self.more().await? {
-                return Ok(addressed_repository(&self.received));
+                return Ok(Addressed::by(&self.received).repository);
             }
         }
     }

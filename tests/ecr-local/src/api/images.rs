@@ -115,8 +115,16 @@ impl Filter {
     }
 }
 
+/// The digest of the image that a request pushes, whatever else is right or wrong with it.
+pub(super) fn pushed_digest(body: &[u8]) -> Option<Digest> {
+    let input: PutInput = serde_json::from_slice(body).ok()?;
+    let manifest = Manifest::parse(input.image_manifest, input.image_manifest_media_type.as_deref()).ok()?;
+    Some(manifest.digest)
+}
+
 pub(super) fn put(call: &Call, input: PutInput) -> Result<Value> {
     let registry = call.registry(input.registry_id);
+    call.ecr.put_image_quota.pass(&registry)?;
     call.ecr.store.lock().repository(&registry, &input.repository_name)?;
     let manifest = Arc::new(Manifest::parse(input.image_manifest, input.image_manifest_media_type.as_deref())?);
     let (tag, expected) = (input.image_tag.as_ref(), input.image_digest.as_ref());

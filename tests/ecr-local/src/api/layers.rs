@@ -118,6 +118,7 @@ pub(super) async fn upload_part(call: &Call, input: PartInput<'_>) -> Result<Val
         first: Some(input.part_first_byte),
         length: Some(input.part_last_byte - input.part_first_byte + 1),
         limit: Some(MAX_PART_SIZE.max(call.ecr.config.part_size)),
+        kept: call.keep,
     };
     let whole = futures::stream::iter([Ok::<_, std::convert::Infallible>(part)]);
     let progress = Arc::clone(&upload).append(range, whole).await?;
@@ -125,7 +126,7 @@ pub(super) async fn upload_part(call: &Call, input: PartInput<'_>) -> Result<Val
         "registryId": registry.account,
         "repositoryName": input.repository_name,
         "uploadId": upload.id,
-        "lastByteReceived": progress.received - 1,
+        "lastByteReceived": progress.received.checked_sub(1),
     }))
 }
 

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, HeaderName, LOCATION};
 use axum::response::{IntoResponse as _, Response};
@@ -33,16 +34,11 @@ pub(super) async fn put(
     name: &RepositoryName,
     reference: Reference,
 ) -> Result<Response, Refusal> {
-    let body = body.take().unwrap_or_default();
-    let body = axum::body::to_bytes(body, MAX_MANIFEST_SIZE)
-        .await
-        .map_err(|error| Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID", error.to_string()))?;
-    let text = String::from_utf8(body.into())
-        .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, "MANIFEST_INVALID", error.to_string()))?;
+    exchange.ecr.put_image_quota.pass(&exchange.registry)?;
+    let text = read(body).await?;
     exchange.ecr.store.lock().repository(&exchange.registry, name)?;
 
-    let declared = exchange.header(&CONTENT_TYPE).and_then(|value| value.split(';').next()).map(str::trim);
-    let manifest = Arc::new(Manifest::parse(text, declared)?);
+    let manifest = Arc::new(Manifest::parse(text, declared_type(exchange))?);
     let pushed = exchange.ecr.put_image(&exchange.registry, name, &manifest, reference.tag(), reference.digest());
     match pushed {
         Ok(()) | Err(Error::ImageAlreadyExists { .. }) => {}
@@ -56,6 +52,25 @@ pub(super) async fn put(
         .headers_mut()
         .extend(subject.into_iter().flatten().filter_map(|(name, value)| Some((name, value.parse().ok()?))));
     Ok(response)
+}
+
+/// The digest of the manifest that a request puts, if it is one. The handler finds the body as it was.
+pub(super) async fn pushed_digest(exchange: &Exchange, body: &mut UnreadBody) -> Result<Option<Digest>, Refusal> {
+    let text = read(body).await?;
+    *body = Some(Body::from(text.clone()));
+    Ok(Manifest::parse(text, declared_type(exchange)).ok().map(|manifest| manifest.digest))
+}
+
+async fn read(body: &mut UnreadBody) -> Result<String, Refusal> {
+    let body = axum::body::to_bytes(body.take().unwrap_or_default(), MAX_MANIFEST_SIZE)
+        .await
+        .map_err(|error| Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID", error.to_string()))?;
+    String::from_utf8(body.into())
+        .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, "MANIFEST_INVALID", error.to_string()))
+}
+
+fn declared_type(exchange: &Exchange) -> Option<&str> {
+    exchange.header(&CONTENT_TYPE).and_then(|value| value.split(';').next()).map(str::trim)
 }
 
 pub(super) fn delete(exchange: &Exchange, name: &RepositoryName, reference: &Reference) -> Result<Response, Refusal> {

@@ -62,6 +62,7 @@ async fn append(
     id: Uuid,
 ) -> Result<Progress, Refusal> {
     let range = exchange.header(&CONTENT_RANGE).map(part_range).transpose()?.unwrap_or_default();
+    let range = PartRange { kept: exchange.keep, ..range };
     let upload = exchange.ecr.upload(&exchange.registry, name, id)?;
     let traffic = exchange.ecr.counters.traffic(&exchange.registry.region);
     let body = body.take().unwrap_or_default().into_data_stream();
@@ -84,7 +85,7 @@ fn part_range(header: &str) -> Result<PartRange, Refusal> {
             format!("The Content-Range '{header}' is not valid"),
         )
     })?;
-    Ok(PartRange { first: Some(first), length: Some(length), limit: None })
+    Ok(PartRange { first: Some(first), length: Some(length), ..PartRange::default() })
 }
 
 fn answer(
