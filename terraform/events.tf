@@ -16,8 +16,9 @@ locals {
   # The whole event travels: in a template a missing image-tag cannot be told from an empty one. The placeholder stands outside
   # jsonencode, which would escape its angle brackets.
   input_template = format(
-    "{\"event\": <aws.events.event.json>, \"rule\": %s, \"targets\": %s}",
+    "{\"event\": <aws.events.event.json>, \"rule\": %s, \"untagged\": %s, \"targets\": %s}",
     jsonencode(local.rule_name),
+    jsonencode(var.untagged_images),
     jsonencode([for region in sort(var.target_regions) : { region = region }]),
   )
 

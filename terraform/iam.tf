@@ -12,11 +12,12 @@ locals {
   ])
 
   function_statements = {
+    # ecr:BatchGetImage allows ListImageReferrers, too. Indexes are looked through for an image without a tag.
     resolve-image = [
       {
         Sid      = "ReadSource"
         Effect   = "Allow"
-        Action   = ["ecr:BatchGetImage"]
+        Action   = concat(["ecr:BatchGetImage"], var.untagged_images ? ["ecr:DescribeImages"] : [])
         Resource = local.source_repository_arns
       },
     ]

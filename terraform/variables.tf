@@ -145,3 +145,10 @@ variable "target_regions" {
     error_message = "The provider's region is the source: remove it from the target regions."
   }
 }
+
+variable "untagged_images" {
+  description = "Whether images that are pushed without a tag are replicated, too. The platforms of an index are, with their index, in any case; so are signatures and other referrers."
+  type        = bool
+  default     = false
+  nullable    = false
+}

@@ -45,17 +45,36 @@ run "the_execution_gets_the_whole_event_the_rule_and_the_targets" {
   command = plan
 
   assert {
-    condition     = aws_cloudwatch_event_target.state_machine.input_transformer[0].input_template == "{\"event\": <aws.events.event.json>, \"rule\": \"ecr-replicator-image-pushed\", \"targets\": [{\"region\":\"eu-west-1\"},{\"region\":\"us-east-1\"}]}"
+    condition     = aws_cloudwatch_event_target.state_machine.input_transformer[0].input_template == "{\"event\": <aws.events.event.json>, \"rule\": \"ecr-replicator-image-pushed\", \"untagged\": false, \"targets\": [{\"region\":\"eu-west-1\"},{\"region\":\"us-east-1\"}]}"
     error_message = "The input template is another one; mind that EventBridge only knows <aws.events.event.json> with its brackets unescaped."
   }
 
   assert {
     condition = jsondecode(replace(aws_cloudwatch_event_target.state_machine.input_transformer[0].input_template, "<aws.events.event.json>", "{}")) == {
-      event   = {}
-      rule    = aws_cloudwatch_event_rule.image_pushed.name
-      targets = [{ region = "eu-west-1" }, { region = "us-east-1" }]
+      event    = {}
+      rule     = aws_cloudwatch_event_rule.image_pushed.name
+      untagged = false
+      targets  = [{ region = "eu-west-1" }, { region = "us-east-1" }]
     }
     error_message = "With an event in its place, the input is not JSON, or does not name the rule and the targets."
+  }
+}
+
+run "images_without_a_tag_are_replicated_where_they_are_asked_for" {
+  command = plan
+
+  variables {
+    untagged_images = true
+  }
+
+  assert {
+    condition     = strcontains(aws_cloudwatch_event_target.state_machine.input_transformer[0].input_template, "\"untagged\": true,")
+    error_message = "The execution is not told that images without a tag are asked for."
+  }
+
+  assert {
+    condition     = jsondecode(aws_iam_role_policy.function["resolve-image"].policy).Statement[0].Action == ["ecr:BatchGetImage", "ecr:DescribeImages"]
+    error_message = "resolve-image may not look for the index that an image without a tag is in."
   }
 }
 

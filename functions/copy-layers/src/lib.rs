@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 use shared::{
-    contract::{Blob, Copied, Cursor, Image, Target},
+    contract::{Blob, Copied, Cursor, Image, Referrer, Target},
     copy::{Budget, Copy, CopyError, Uploads, http_client},
     error::{ErrorName, Named},
     manifest::{ManifestError, walk},
@@ -80,6 +80,8 @@ pub struct Input {
     pub execution: String,
     /// What is copied.
     pub image: Image,
+    /// What goes with it.
+    pub referrers: Vec<Referrer>,
     /// Where to.
     pub target: Target,
     /// The blobs to copy; none for all of the image's.
@@ -118,7 +120,7 @@ impl Named for Error {
 /// `ImageNotFound` when the source lost the image, and those of [`Copy::missing`] and [`Copy::run`].
 pub async fn handle(dependencies: &Dependencies, input: Input, deadline: Deadline) -> Result<Copied, Error> {
     let Dependencies { registries, client, budget, settings } = dependencies;
-    let Input { execution, image, target, layers, cursor } = input;
+    let Input { execution, image, referrers, target, layers, cursor } = input;
     let source = registries.repository(&image.region, &image.repository);
     let target = registries.repository(&target.region, &target.repository);
     // A shard is never divided again, nor is what was begun.
@@ -126,7 +128,7 @@ pub async fn handle(dependencies: &Dependencies, input: Input, deadline: Deadlin
     let (blobs, layers_foreign) = if let Some(layers) = layers {
         (layers, 0)
     } else {
-        let tree = walk(&source, &image.digest).await?;
+        let tree = walk(&source, &image.digest, &referrers).await?;
         (tree.blobs, tree.foreign)
     };
     let copy = Copy::new(&source, &target, client, budget, settings.uploads, deadline);

@@ -42,7 +42,7 @@ impl Named for Error {
 /// `RegistryThrottled`, `RegistryUnavailable`.
 pub async fn handle(registries: &Registries, input: TargetInput) -> Result<Ensured, Error> {
     let started = Instant::now();
-    let TargetInput { execution, image, target } = input;
+    let TargetInput { execution, image, target, .. } = input;
     let target = registries.repository(&target.region, &target.repository);
     let created = if target.exists().await? {
         false

@@ -1,18 +1,36 @@
-//! PutManifest: children before parents, byte for byte, and the tag last.
+//! PutManifest: children before parents, byte for byte, then the referrers, and the tag last.
 //!
-//! The tag follows the source. It is compared before it is put, and again after: a run that was overtaken leaves the
-//! tag to the newer image, or hands it back.
+//! A tag follows the source's. That is looked at before the tag is put, and again after, until both agree: a run that was
+//! overtaken leaves the tag to the newer image, or hands it on.
 
-use std::{collections::HashSet, time::Instant};
-
-use shared::{
-    contract::{Put, Status, TargetInput, milliseconds, now},
-    error::{ErrorName, Named},
-    manifest::{Manifest, ManifestError, walk},
-    names::{Digest, ImageTag},
-    registry::{PutImage, Registries, RegistryError, Repository},
+use std::{
+    collections::{HashMap, HashSet},
+    time::Instant,
 };
-use tracing::info;
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use shared::{
+    contract::{MOST_REPAIRS, Put, Referrer, Refusal, Status, TargetInput, milliseconds, now},
+    error::{Class, ErrorName, Named, chain, shorten},
+    manifest::{Manifest, ManifestError, ReferrerTree, Tree, walk},
+    names::{Digest, ImageTag},
+    patience::Patience,
+    referrers,
+    registry::{PutImage, Registries, RegistryError, Repository},
+    serve::Deadline,
+};
+use tracing::{info, warn};
+
+/// How many manifests are put at once: ECR takes ten a second in a region, from everyone, and a put takes a round trip.
+const PUTS_AT_ONCE: usize = 4;
+
+/// How often in a row the source's tag may move while this run follows it.
+const MOVES: usize = 8;
+
+/// How many refusals are told one by one, and how much of what each says, in bytes: for 40 targets they are carried
+/// together.
+const REFUSALS_TOLD: usize = 4;
+const REFUSAL_LIMIT: usize = 200;
 
 /// Why the image could not be put.
 #[derive(Debug, thiserror::Error)]
@@ -34,47 +52,65 @@ impl Named for Error {
     }
 }
 
-/// Puts the image's manifests, and its tag.
+/// Puts the image's manifests, its referrers, and its tag.
 ///
 /// # Errors
-/// `LayersMissing` when the target lacks a blob, `TagConflict` when the tag is immutable and taken, `ImageNotFound`
-/// when the source lost the image, `DigestMismatch`, `QuotaExceeded`, `RepositoryNotFound`, `AccessDenied`,
-/// `RegistryThrottled`, `RegistryUnavailable`.
-pub async fn handle(registries: &Registries, input: TargetInput) -> Result<Put, Error> {
+/// `LayersMissing` when the target lacks a blob, `TagConflict` when the tag is immutable and taken, `TagUnsettled` when it
+/// is to go to a newer image that is not whole yet, `ImageNotFound` when the source lost the image, `DigestMismatch`,
+/// `QuotaExceeded`, `RepositoryNotFound`, `AccessDenied`, `RegistryThrottled`, `RegistryUnavailable`.
+pub async fn handle(registries: &Registries, input: TargetInput, deadline: Deadline) -> Result<Put, Error> {
     let started = Instant::now();
-    let TargetInput { execution, image, target } = input;
+    let TargetInput { execution, image, referrers, repairs, target } = input;
     let source = registries.repository(&image.region, &image.repository);
     let target = registries.repository(&target.region, &target.repository);
-    let tree = walk(&source, &image.digest).await?;
+    let tree = walk(&source, &image.digest, &referrers).await?;
 
-    let digests: Vec<Digest> = tree.manifests().map(|manifest| manifest.digest.clone()).collect();
-    let (there, tagged) = target.manifests_and_tag(&digests, image.tag.as_ref()).await?;
-    let there: HashSet<Digest> = there.into_iter().map(|manifest| manifest.digest).collect();
-    let missing: Vec<&Manifest> = tree.manifests().filter(|manifest| !there.contains(&manifest.digest)).collect();
-    let children: Vec<_> = missing.iter().filter(|manifest| manifest.digest != image.digest).collect();
-    for child in &children {
-        target.put_image(child, None).await?;
+    let patience = Patience::until(deadline);
+    let mut placing = Placing::begin(&source, &target, &patience, &tree, image.tag.as_ref()).await?;
+    let digests: HashSet<&Digest> = tree.manifests().map(|manifest| &manifest.digest).collect();
+    let skipped = digests.iter().filter(|digest| placing.there.contains(**digest)).count();
+
+    placing.put_below(&tree.below).await?;
+    // A referrer comes after what it refers to.
+    if tree.referrers.iter().any(|referrer| !placing.has(referrer)) {
+        placing.put_untagged(&tree.root).await?;
     }
-    let root = Root {
-        source: &source,
-        target: &target,
-        manifest: &tree.root,
-        is_there: there.contains(&image.digest),
-        is_tagged: tagged.as_ref() == Some(&image.digest),
-    };
+    let mut refusals = refused(&tree);
+    let (mut referrers_copied, mut referrers_there) = (0, referrers.len() - tree.referrers.len() - refusals.len());
+    for referrer in &tree.referrers {
+        match placing.put_referrer(referrer).await {
+            Ok(true) => referrers_copied += 1,
+            Ok(false) => referrers_there += 1,
+            // What may pass, or be mended by another copy, is tried again with the image.
+            Err(error) if error.name().class() == Class::Retry => return Err(error),
+            Err(error) if error.name() == ErrorName::LayersMissing && repairs < MOST_REPAIRS => return Err(error),
+            Err(error) => refusals.push(refusal(&referrer.referrer, &error)),
+        }
+    }
+    for refusal in &refusals {
+        let (region, repository) = (target.region(), target.name());
+        warn!(execution, %region, %repository, ?refusal, "a referrer is not at the target");
+    }
     let tagged = match &image.tag {
-        Some(tag) => root.put_tagged(tag).await?,
-        None if root.is_there => Tagged::Unchanged,
-        None => root.put_untagged().await.map(|()| Tagged::Changed)?,
+        Some(tag) => placing.put_tagged(&tree.root, tag).await?,
+        None => placing.put_untagged(&tree.root).await?,
     };
+
+    let status = match tagged {
+        Tagged::Superseded => Status::Superseded,
+        Tagged::Unchanged if !placing.changed => Status::Unchanged,
+        Tagged::Changed | Tagged::Unchanged => Status::Replicated,
+    };
+    let referrers_refused = refusals.len();
+    refusals.truncate(REFUSALS_TOLD);
     let put = Put {
-        status: match tagged {
-            Tagged::Superseded => Status::Superseded,
-            Tagged::Unchanged if children.is_empty() => Status::Unchanged,
-            Tagged::Changed | Tagged::Unchanged => Status::Replicated,
-        },
-        manifests_copied: missing.len(),
-        manifests_skipped: digests.len() - missing.len(),
+        status,
+        manifests_copied: digests.len() - skipped,
+        manifests_skipped: skipped,
+        referrers_copied,
+        referrers_skipped: referrers_there,
+        referrers_refused,
+        refusals,
         completed_at: now(),
         duration_ms: milliseconds(started.elapsed()),
     };
@@ -89,68 +125,220 @@ pub async fn handle(registries: &Registries, input: TargetInput) -> Result<Put, 
     Ok(put)
 }
 
-/// What became of the image's own manifest, and of its tag.
+/// Those that cannot be read.
+fn refused(tree: &Tree) -> Vec<Refusal> {
+    tree.unreadable.iter().map(|(referrer, error)| refusal(referrer, error)).collect()
+}
+
+fn refusal(referrer: &Referrer, error: &impl Named) -> Refusal {
+    Refusal {
+        digest: referrer.digest.clone(),
+        tag: referrer.tag.clone(),
+        error: error.name().to_string(),
+        message: shorten(&chain(error), REFUSAL_LIMIT),
+    }
+}
+
+/// What became of a manifest and its tag.
 enum Tagged {
     /// It was put.
     Changed,
     /// It was there, with the tag.
     Unchanged,
-    /// The source has moved it to another image.
+    /// The source has moved the tag to another image.
     Superseded,
 }
 
-/// The image's own manifest, when everything below it is at the target.
-struct Root<'a> {
-    source: &'a Repository,
-    target: &'a Repository,
-    manifest: &'a Manifest,
-    /// Whether the target has it.
-    is_there: bool,
-    /// Whether its tag pointed at it there.
-    is_tagged: bool,
+/// Whether an image is at the target.
+enum Presence {
+    /// Not even its own manifest is.
+    Absent,
+    /// A referrer is missing that is on its way.
+    Partial,
+    Whole(Manifest),
 }
 
-impl Root<'_> {
-    async fn put_untagged(&self) -> Result<(), RegistryError> {
-        if !self.is_there {
-            self.target.put_image(self.manifest, None).await?;
+impl From<PutImage> for Tagged {
+    fn from(put: PutImage) -> Self {
+        if put == PutImage::Changed { Self::Changed } else { Self::Unchanged }
+    }
+}
+
+/// The target while manifests are put there.
+struct Placing<'a> {
+    source: &'a Repository,
+    target: &'a Repository,
+    patience: &'a Patience,
+    /// The manifests that it has.
+    there: HashSet<Digest>,
+    /// What its tags pointed at when this began: the image's, and those of referrers.
+    tags: HashMap<ImageTag, Digest>,
+    /// Whether anything was put.
+    changed: bool,
+}
+
+impl<'a> Placing<'a> {
+    /// Asks what the target has of `tree`: a call for each hundred manifests and tags.
+    async fn begin(
+        source: &'a Repository,
+        target: &'a Repository,
+        patience: &'a Patience,
+        tree: &Tree,
+        tag: Option<&ImageTag>,
+    ) -> Result<Self, RegistryError> {
+        let digests: HashSet<&Digest> = tree.all_manifests().map(|manifest| &manifest.digest).collect();
+        let digests: Vec<Digest> = digests.into_iter().cloned().collect();
+        let of_referrers = tree.referrers.iter().filter_map(|referrer| referrer.referrer.tag.as_ref());
+        let tags: Vec<ImageTag> = tag.into_iter().chain(of_referrers).cloned().collect();
+        let (there, tags) = target.manifests_and_tags(&digests, &tags).await?;
+        let there = there.into_iter().map(|manifest| manifest.digest).collect();
+        Ok(Self { source, target, patience, there, tags, changed: false })
+    }
+
+    /// Whether the target has a referrer, tag and all.
+    fn has(&self, referrer: &ReferrerTree) -> bool {
+        let digest = &referrer.root.digest;
+        let tag = referrer.referrer.tag.as_ref();
+        self.there.contains(digest) && tag.is_none_or(|tag| self.tags.get(tag) == Some(digest))
+    }
+
+    async fn put(&mut self, manifest: &Manifest, tag: Option<&ImageTag>) -> Result<PutImage, RegistryError> {
+        let put = self.patience.ask(self.target, async || self.target.put_image(manifest, tag).await).await?;
+        if put != PutImage::TagTaken {
+            self.there.insert(manifest.digest.clone());
+            self.changed |= put == PutImage::Changed;
+        }
+        Ok(put)
+    }
+
+    async fn put_untagged(&mut self, manifest: &Manifest) -> Result<Tagged, RegistryError> {
+        if self.there.contains(&manifest.digest) {
+            return Ok(Tagged::Unchanged);
+        }
+        self.put(manifest, None).await.map(Tagged::from)
+    }
+
+    /// Puts what is missing of `manifests`, which are children before parents: those without children side by side.
+    async fn put_below(&mut self, manifests: &[Manifest]) -> Result<(), RegistryError> {
+        let missing = manifests.iter().filter(|manifest| !self.there.contains(&manifest.digest));
+        let (indexes, images): (Vec<&Manifest>, Vec<&Manifest>) =
+            missing.partition(|manifest| manifest.references().is_ok_and(|references| references.is_index));
+        let (target, patience) = (self.target, self.patience);
+        let puts = stream::iter(images).map(|image| async move {
+            patience
+                .ask(target, async || target.put_image(image, None).await)
+                .await
+                .map(|put| (image.digest.clone(), put))
+        });
+        let puts: Vec<(Digest, PutImage)> = puts.buffer_unordered(PUTS_AT_ONCE).try_collect().await?;
+        for (digest, put) in puts {
+            self.there.insert(digest);
+            self.changed |= put == PutImage::Changed;
+        }
+        for index in indexes {
+            self.put_untagged(index).await?;
         }
         Ok(())
     }
 
+    /// Puts a referrer, and its tag if it has one; `false` when it was there.
+    async fn put_referrer(&mut self, referrer: &ReferrerTree) -> Result<bool, Error> {
+        self.put_below(&referrer.below).await?;
+        let tagged = match &referrer.referrer.tag {
+            Some(tag) => self.put_tagged(&referrer.root, tag).await?,
+            None => self.put_untagged(&referrer.root).await?,
+        };
+        Ok(!matches!(tagged, Tagged::Unchanged))
+    }
+
     /// Puts it under `tag`, unless the source's tag has left it. Where the tag cannot be had, it stands by digest.
-    async fn put_tagged(&self, tag: &ImageTag) -> Result<Tagged, RegistryError> {
-        if self.source.tagged(tag).await?.as_ref() != Some(&self.manifest.digest) {
-            self.put_untagged().await?;
+    async fn put_tagged(&mut self, manifest: &Manifest, tag: &ImageTag) -> Result<Tagged, Error> {
+        let had_tag = self.tags.get(tag) == Some(&manifest.digest);
+        if self.source.tagged(tag).await?.as_ref() != Some(&manifest.digest) {
+            self.put_untagged(manifest).await?;
+            // It may have been put by this very run, which was killed before it could look again.
+            if had_tag {
+                self.follow(tag, &manifest.digest, Tagged::Superseded).await?;
+            }
             return Ok(Tagged::Superseded);
         }
-        if self.is_tagged {
+        if had_tag {
             return Ok(Tagged::Unchanged);
         }
-        match self.target.put_image(self.manifest, Some(tag)).await? {
-            PutImage::Changed => self.hand_back(tag).await,
-            PutImage::Unchanged => Ok(Tagged::Unchanged),
+        match self.put(manifest, Some(tag)).await? {
+            put @ (PutImage::Changed | PutImage::Unchanged) => self.follow(tag, &manifest.digest, put.into()).await,
             PutImage::TagTaken => {
                 let holder = self.target.tagged(tag).await?;
                 // Sources disagree on what an immutable tag answers for the same digest, so the digest decides.
-                if holder.as_ref() == Some(&self.manifest.digest) {
+                if holder.as_ref() == Some(&manifest.digest) {
                     return Ok(Tagged::Unchanged);
                 }
-                self.put_untagged().await?;
-                Err(self.target.tag_conflict(tag, &self.manifest.digest, holder.as_ref()))
+                self.put_untagged(manifest).await?;
+                // The newer image may have been faster.
+                if self.source.tagged(tag).await?.as_ref() != Some(&manifest.digest) {
+                    return Ok(Tagged::Superseded);
+                }
+                Err(self.target.tag_conflict(tag, &manifest.digest, holder.as_ref()).into())
             }
         }
     }
 
-    /// Gives the tag to the image that the source has moved it to in the meantime, if that is whole at the target.
-    /// If it is not, its own run puts the tag when it is.
-    async fn hand_back(&self, tag: &ImageTag) -> Result<Tagged, RegistryError> {
-        let Some(newer) = self.source.tagged(tag).await?.filter(|digest| *digest != self.manifest.digest) else {
-            return Ok(Tagged::Changed);
-        };
-        for manifest in self.target.manifests(&[newer]).await? {
-            self.target.put_image(&manifest, Some(tag)).await?;
+    /// Looks where the source's tag is, when the target's is on `put`, until both agree: the newer image gets the tag here,
+    /// if it is whole. If it is not there at all, its own run puts the tag later; if it is there in part, that cannot be
+    /// told, and this is to be done again. What came of it is `outcome`, if the source's tag has not moved.
+    async fn follow(&mut self, tag: &ImageTag, put: &Digest, mut outcome: Tagged) -> Result<Tagged, Error> {
+        let mut put = put.clone();
+        for _ in 0..MOVES {
+            let newer = match self.source.tagged(tag).await? {
+                Some(newer) if newer != put => newer,
+                Some(_) => return Ok(outcome),
+                None => return Ok(Tagged::Superseded),
+            };
+            outcome = Tagged::Superseded;
+            // Boxed: a referrer that this puts may have a tag of its own that has moved.
+            match Box::pin(self.presence(&newer)).await? {
+                Presence::Absent => return Ok(outcome),
+                Presence::Partial => return Err(self.target.tag_unsettled(tag, &newer).into()),
+                Presence::Whole(manifest) => match self.put(&manifest, Some(tag)).await? {
+                    PutImage::Changed | PutImage::Unchanged => put = newer,
+                    PutImage::TagTaken => return Ok(outcome),
+                },
+            }
         }
-        Ok(Tagged::Superseded)
+        Err(self.target.tag_unsettled(tag, &put).into())
+    }
+
+    /// How much of the source's image `digest` the target has, when the referrers that it lacks are put as far as they can
+    /// be: what the image's own run does. The registry refuses an index without its manifests, and a manifest without its
+    /// blobs, so its own manifest tells of the rest.
+    async fn presence(&self, digest: &Digest) -> Result<Presence, Error> {
+        if self.target.manifests(std::slice::from_ref(digest)).await?.is_empty() {
+            return Ok(Presence::Absent);
+        }
+        let tree = match self.with_referrers(digest).await {
+            Ok(tree) => tree,
+            // The tag has left it again, and it was deleted.
+            Err(error) if error.name() == ErrorName::ImageNotFound => return Ok(Presence::Partial),
+            // Its own run cannot replicate it.
+            Err(error) if error.name() == ErrorName::InvalidInput => return Ok(Presence::Absent),
+            Err(error) => return Err(error),
+        };
+        let mut placing = Placing::begin(self.source, self.target, self.patience, &tree, None).await?;
+        for referrer in &tree.referrers {
+            match placing.put_referrer(referrer).await {
+                Err(error) if error.name().class() == Class::Retry => return Err(error),
+                Err(error) if error.name() == ErrorName::LayersMissing => return Ok(Presence::Partial),
+                // There, or refused.
+                _ => {}
+            }
+        }
+        Ok(Presence::Whole(tree.root))
+    }
+
+    async fn with_referrers(&self, digest: &Digest) -> Result<Tree, Error> {
+        let tree = walk(self.source, digest, &[]).await?;
+        let below = tree.manifests().map(|manifest| manifest.digest.clone());
+        let (referrers, _) = referrers::find(self.source, below).await?;
+        Ok(walk(self.source, digest, &referrers).await?)
     }
 }

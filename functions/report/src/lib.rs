@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use shared::{
     config::SdkConfig,
-    contract::{Execution, Image, Outcome, Report, Round, Status, Target, TargetReport},
+    contract::{Execution, Image, Outcome, Referrer, Report, Round, Status, Target, TargetReport},
     error::{ErrorName, Named, shorten},
 };
 
@@ -58,6 +58,8 @@ pub struct Input {
 pub struct FinishedRound {
     /// The image.
     pub image: Image,
+    /// Its referrers.
+    pub referrers: Vec<Referrer>,
     /// The rule that asked for it.
     pub rule: Option<String>,
     /// The round's number.
@@ -122,8 +124,9 @@ impl Named for Error {
 /// # Errors
 /// `ReplicationIncomplete` when a target does not have the image, `ReportUndelivered` when EventBridge or Step
 /// Functions do not answer.
-pub async fn handle(dependencies: &Dependencies, Input { execution, round }: Input) -> Result<Output, Error> {
+pub async fn handle(dependencies: &Dependencies, Input { execution, mut round }: Input) -> Result<Output, Error> {
     let (number, redrives) = (round.round, round.redrives);
+    let referrers = std::mem::take(&mut round.referrers);
     let report = report(execution, round);
     let undelivered = |action| {
         move |source: Box<dyn std::error::Error + Send + Sync>| Error::ReportUndelivered {
@@ -138,7 +141,7 @@ pub async fn handle(dependencies: &Dependencies, Input { execution, round }: Inp
             .await
             .map_err(undelivered("decided on: Step Functions did not say how often the execution was redriven"))?;
         if redrives_now > redrives {
-            return Ok(next_round(report, redrives_now));
+            return Ok(next_round(report, referrers, redrives_now));
         }
     }
     publish(&dependencies.events, &report).await.map_err(undelivered("delivered"))?;
@@ -149,7 +152,8 @@ pub async fn handle(dependencies: &Dependencies, Input { execution, round }: Inp
 }
 
 fn report(execution: Execution, round: FinishedRound) -> Report {
-    let FinishedRound { image, rule, round, redrives: _, settled: mut targets, outcomes, finished_at } = round;
+    let FinishedRound { image, referrers: _, rule, round, redrives: _, settled: mut targets, outcomes, finished_at } =
+        round;
     targets.extend(outcomes.into_iter().map(|outcome| target_report(outcome, round, &image)));
     Report {
         version: SCHEMA_VERSION,
@@ -195,6 +199,10 @@ fn target_report(outcome: Outcome, round: u32, image: &Image) -> TargetReport {
         repository_created: ensure.is_some_and(|ensure| ensure.created),
         manifests_copied: put.as_ref().map_or(0, |put| put.manifests_copied),
         manifests_skipped: put.as_ref().map_or(0, |put| put.manifests_skipped),
+        referrers_copied: put.as_ref().map_or(0, |put| put.referrers_copied),
+        referrers_skipped: put.as_ref().map_or(0, |put| put.referrers_skipped),
+        referrers_refused: put.as_ref().map_or(0, |put| put.referrers_refused),
+        refusals: put.as_ref().map(|put| put.refusals.clone()).unwrap_or_default(),
         layers_copied: copied.layers_copied,
         layers_streamed: copied.layers_streamed,
         layers_skipped: if copied_all { image.blobs.saturating_sub(copied.layers_copied) } else { 0 },
@@ -223,11 +231,12 @@ fn milliseconds_between(from: Timestamp, to: Timestamp) -> i64 {
 }
 
 /// The failed targets of `report` as the next round.
-fn next_round(report: Report, redrives: u32) -> Output {
+fn next_round(report: Report, referrers: Vec<Referrer>, redrives: u32) -> Output {
     let (failed, settled): (Vec<_>, Vec<_>) = report.targets.into_iter().partition(|target| target.status.is_failure());
     let targets =
         failed.into_iter().map(|target| Target { region: target.region, repository: target.repository }).collect();
-    let round = Round { image: report.image, rule: report.rule, round: report.round + 1, redrives, targets, settled };
+    let Report { image, rule, round, .. } = report;
+    let round = Round { image, referrers, rule, round: round + 1, redrives, targets, settled };
     Output { replicate: true, round: Some(round), report: None }
 }
 

@@ -12,6 +12,7 @@ use shared::{
     error::{ErrorName, Named},
     manifest::{ManifestError, walk},
     names::{Digest, ImageTag, Region, RepositoryName},
+    referrers,
     registry::{Registries, RegistryError, Repository},
 };
 use tracing::info;
@@ -36,6 +37,9 @@ pub struct ExecutionInput {
     image: Option<Request>,
     /// The rule's name.
     rule: Option<String>,
+    /// Whether the rule asks for images that are pushed without a tag.
+    #[serde(default)]
+    untagged: bool,
     /// Where the image goes.
     targets: Vec<RequestedTarget>,
 }
@@ -91,6 +95,9 @@ pub struct Output {
     /// The first round, if there is.
     #[serde(flatten)]
     pub round: Option<Round>,
+    /// Whether that can be told only when an index has had the time to follow.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub await_index: bool,
     /// Why there is not, if not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nothing_to_do: Option<NothingToDo>,
@@ -114,8 +121,10 @@ pub struct NothingToDo {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Reason {
-    /// A manifest that was pushed without a tag, as the platforms of an index are before the index.
-    UntaggedManifest,
+    /// It was pushed without a tag, and the rule does not ask for such images.
+    Untagged,
+    /// It is in an index, whose own push replicates it.
+    InIndex,
     /// The source no longer has the image.
     ImageGone,
 }
@@ -179,13 +188,20 @@ impl Wanted {
     }
 }
 
+/// How long after its push an untagged image is looked for in an index, in seconds: clients push a platform's manifest
+/// seconds before the index that it is in. `AwaitIndex` in the state machine waits as long.
+pub const INDEX_FOLLOWS_WITHIN: i64 = 60;
+
+/// By how many seconds an event's time and an image's may differ: events have whole seconds.
+const CLOCK_MARGIN: i64 = 60;
+
 /// Resolves an execution's input.
 ///
 /// # Errors
 /// `InvalidInput` naming the field, `ImageNotFound` when a person asks for an image that is not there,
 /// `RepositoryNotFound` likewise, `DigestMismatch`, `AccessDenied`, `RegistryThrottled`, `RegistryUnavailable`.
 pub async fn handle(registries: &Registries, Input { execution, input }: Input) -> Result<Output, Error> {
-    let ExecutionInput { event, image, rule, targets } = input;
+    let ExecutionInput { event, image, rule, untagged, targets } = input;
     let wanted = match (event, image) {
         (Some(event), None) => from_event(event, registries.source())?,
         (None, Some(request)) => from_request(request)?,
@@ -195,20 +211,30 @@ pub async fn handle(registries: &Registries, Input { execution, input }: Input) 
     let source = registries.repository(registries.source(), &wanted.repository);
 
     let digest = pin(&source, &wanted).await?;
-    let tree = match walk(&source, &digest).await {
+    let tree = match walk(&source, &digest, &[]).await {
         Ok(tree) => tree,
         Err(error) if wanted.is_event() && error.name() == ErrorName::ImageNotFound => {
             return Ok(nothing_to_do(Reason::ImageGone, &wanted, "the source no longer has it"));
         }
         Err(error) => return Err(error.into()),
     };
-    if wanted.is_event() && wanted.tag.is_none() && !tree.references.is_index && tree.references.subject.is_none() {
-        return Ok(nothing_to_do(
-            Reason::UntaggedManifest,
-            &wanted,
-            "pushed without a tag: if it is a platform of an index, the index's own push replicates it",
-        ));
+    // A referrer has no tag, and goes where what it refers to goes.
+    if let (Some(pushed_at), None, None) = (wanted.pushed_at, &wanted.tag, &tree.references.subject) {
+        if !untagged {
+            let message = "pushed without a tag: if it is a platform of an index, the index's own push replicates it";
+            return Ok(nothing_to_do(Reason::Untagged, &wanted, message));
+        }
+        if Timestamp::now().duration_since(pushed_at).as_secs() < INDEX_FOLLOWS_WITHIN {
+            return Ok(Output { replicate: false, round: None, await_index: true, nothing_to_do: None });
+        }
+        if let Some(index) = index_of(&source, &digest, pushed_at).await? {
+            let message = format!("a platform of the index {index}, whose own push replicates it");
+            return Ok(nothing_to_do(Reason::InIndex, &wanted, &message));
+        }
     }
+    let (referrers, referrers_left_out) =
+        referrers::find(&source, tree.manifests().map(|manifest| manifest.digest.clone())).await?;
+    let tree = if referrers.is_empty() { tree } else { walk(&source, &digest, &referrers).await? };
     let image = Image {
         region: registries.source().clone(),
         repository: wanted.repository,
@@ -216,13 +242,28 @@ pub async fn handle(registries: &Registries, Input { execution, input }: Input) 
         tag: wanted.tag,
         manifests: tree.manifests().count(),
         media_type: tree.root.media_type,
+        referrers: referrers.len(),
+        referrers_left_out,
         blobs: tree.blobs.len(),
         bytes: tree.blobs.iter().map(|blob| blob.size).sum(),
         pushed_at: wanted.pushed_at,
     };
     info!(execution, ?image, targets = targets.len(), "image resolved");
-    let round = Round { image, rule, round: 1, redrives: 0, targets, settled: Vec::new() };
-    Ok(Output { replicate: true, round: Some(round), nothing_to_do: None })
+    let round = Round { image, referrers, rule, round: 1, redrives: 0, targets, settled: Vec::new() };
+    Ok(Output { replicate: true, round: Some(round), await_index: false, nothing_to_do: None })
+}
+
+/// The index that has the manifest `digest`, if one was pushed since: an index cannot be there before what it names.
+async fn index_of(source: &Repository, digest: &Digest, pushed_at: Timestamp) -> Result<Option<Digest>, Error> {
+    let since = Timestamp::from_second(pushed_at.as_second() - CLOCK_MARGIN).unwrap_or(pushed_at);
+    let indexes = source.indexes_since(since).await?;
+    for index in source.manifests(&indexes).await? {
+        // One that cannot be read names nothing.
+        if index.references().is_ok_and(|references| references.children.contains(digest)) {
+            return Ok(Some(index.digest));
+        }
+    }
+    Ok(None)
 }
 
 fn from_event(event: Event, source: &Region) -> Result<Wanted, Error> {
@@ -313,5 +354,5 @@ fn nothing_to_do(reason: Reason, wanted: &Wanted, message: &str) -> Output {
         digest,
         message: message.to_owned(),
     });
-    Output { replicate: false, round: None, nothing_to_do }
+    Output { replicate: false, round: None, await_index: false, nothing_to_do }
 }

@@ -24,14 +24,30 @@ pub struct Image {
     pub tag: Option<ImageTag>,
     /// The media type of that manifest.
     pub media_type: String,
-    /// How many manifests it has, the index counted.
+    /// How many manifests it has, the index counted, referrers not.
     pub manifests: usize,
-    /// How many distinct blobs it has, configs counted, foreign layers not.
+    /// How many referrers go with it.
+    pub referrers: usize,
+    /// How many do not, because they are too many: they have their own events.
+    pub referrers_left_out: usize,
+    /// How many distinct blobs it and its referrers have, configs counted, foreign layers not.
     pub blobs: usize,
     /// The size of those blobs.
     pub bytes: u64,
     /// When it was pushed; unknown for a run that a person started.
     pub pushed_at: Option<Timestamp>,
+}
+
+/// What belongs to an image and is not in its tree: a signature, an SBOM, an attestation. It goes with the image, before the
+/// image's tag.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Referrer {
+    /// Its digest.
+    pub digest: Digest,
+    /// The tag that tells whose it is, in cosign's scheme; an OCI referrer has none, its manifest tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<ImageTag>,
 }
 
 /// Where an image goes.
@@ -50,6 +66,8 @@ pub struct Target {
 pub struct Round {
     /// The image.
     pub image: Image,
+    /// Its referrers, each after what it refers to.
+    pub referrers: Vec<Referrer>,
     /// The rule that asked for it.
     pub rule: Option<String>,
     /// The round's number: 1, and one more for each redrive.
@@ -70,9 +88,18 @@ pub struct TargetInput {
     pub execution: String,
     /// What is replicated.
     pub image: Image,
+    /// What goes with it; EnsureRepository is not told.
+    #[serde(default)]
+    pub referrers: Vec<Referrer>,
+    /// How often layers were copied again because the target lacked one; EnsureRepository is not told.
+    #[serde(default)]
+    pub repairs: u32,
     /// Where to.
     pub target: Target,
 }
+
+/// How often layers are copied again because the target lacked one: `AreRepairsLeft` in the state machine.
+pub const MOST_REPAIRS: u32 = 3;
 
 /// What EnsureRepository found or made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,6 +127,9 @@ pub struct Blob {
     pub digest: Digest,
     /// Its size in bytes.
     pub size: u64,
+    /// Whether only referrers have it: the image arrives without it, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub of_referrer: bool,
 }
 
 /// Where CopyLayers stands, given back to it when it was not done.
@@ -220,10 +250,32 @@ pub struct Put {
     pub manifests_copied: usize,
     /// Manifests that were there.
     pub manifests_skipped: usize,
+    /// Referrers that were put.
+    pub referrers_copied: usize,
+    /// Referrers that were there, or that the source has lost.
+    pub referrers_skipped: usize,
+    /// Referrers that the registry refused, or that cannot be read.
+    pub referrers_refused: usize,
+    /// The first of those.
+    pub refusals: Vec<Refusal>,
     /// When the image stood at the target, tag and all.
     pub completed_at: Timestamp,
     /// How long it took.
     pub duration_ms: u64,
+}
+
+/// A referrer that is not at the target, which does not keep its image from being there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Refusal {
+    /// The referrer.
+    pub digest: Digest,
+    /// The tag that it has in cosign's scheme.
+    pub tag: Option<ImageTag>,
+    /// The error's name.
+    pub error: String,
+    /// What the error says.
+    pub message: String,
 }
 
 /// An error that an iteration caught.
@@ -279,6 +331,14 @@ pub struct TargetReport {
     pub manifests_copied: usize,
     /// Manifests that were there.
     pub manifests_skipped: usize,
+    /// Referrers put.
+    pub referrers_copied: usize,
+    /// Referrers that were there.
+    pub referrers_skipped: usize,
+    /// Referrers that the target refused, or that cannot be read.
+    pub referrers_refused: usize,
+    /// The first of those.
+    pub refusals: Vec<Refusal>,
     /// Blobs copied.
     pub layers_copied: usize,
     /// Those of them that were streamed; the others went by parts.

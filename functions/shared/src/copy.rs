@@ -274,6 +274,9 @@ impl<'a> Copy<'a> {
         let mut uploads: HashMap<Digest, Upload> =
             cursor.uploads.drain(..).map(|upload| (upload.digest.clone(), upload)).collect();
         let layers = missing.iter().map(|blob| (blob, uploads.remove(&blob.digest)));
+        // What only a referrer needs does not keep the image from arriving.
+        let of_referrers: HashSet<Digest> =
+            missing.iter().filter(|blob| blob.of_referrer).map(|blob| blob.digest.clone()).collect();
         let (small, large): (Vec<_>, Vec<_>) = layers.partition(|(blob, _)| blob.size <= SMALL);
         let side_by_side = large.len().clamp(1, LARGE_AT_ONCE);
         let copies = |layers: Vec<_>, at_once| {
@@ -301,6 +304,10 @@ impl<'a> Copy<'a> {
                 }
                 LayerCopy::Found => progress = true,
                 LayerCopy::NotStarted => done = false,
+                LayerCopy::Failed { digest, error, .. } if of_referrers.contains(&digest) => {
+                    let (region, error) = (self.target.region(), chain(&error));
+                    warn!(%region, layer = %digest, error, "a layer of a referrer is left out: PutManifest tells which");
+                }
                 LayerCopy::Failed { digest, error, upload, advanced } => {
                     done = false;
                     progress |= advanced;

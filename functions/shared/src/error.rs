@@ -70,6 +70,8 @@ error_names! {
     LayersMissing => Restart,
     /// The tag is immutable in the target, and another image has it.
     TagConflict => Fatal,
+    /// The tag at the target is to go to a newer image that is on its way there.
+    TagUnsettled => Retry,
     /// A service quota of the target is reached.
     QuotaExceeded => Fatal,
     /// The report could not be delivered, or Step Functions could not be asked about the execution.

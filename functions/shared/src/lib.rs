@@ -5,6 +5,7 @@
 //! - [`config`]: the AWS SDK's configuration
 //! - [`error`]: the error names that the state machine's retriers and catchers match on
 //! - [`manifest`]: manifests as they are stored, and the walk over an image's tree
+//! - [`referrers`]: what belongs to an image and is not in its tree
 //! - [`registry`]: one repository of one region, through the ECR API
 //! - [`layer`]: reading a layer from the source, hashed as it streams
 //! - [`copy`]: the copy engine, with its two roads `stream` and `parts`
@@ -22,6 +23,7 @@ pub mod names;
 mod parts;
 pub mod patience;
 pub mod plan;
+pub mod referrers;
 pub mod registry;
 pub mod serve;
 mod stream;

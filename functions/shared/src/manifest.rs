@@ -4,24 +4,37 @@
 
 use std::collections::{HashMap, HashSet};
 
+use futures::future::join;
 use serde::Deserialize;
 
 use crate::{
-    contract::Blob,
-    error::{ErrorName, Named},
+    contract::{Blob, Referrer},
+    error::{Class, ErrorName, Named},
     names::Digest,
     registry::{RegistryError, Repository},
 };
 
 /// The media types that ECR stores, all accepted, so that no manifest is translated on its way to us.
-pub const MEDIA_TYPES: [&str; 6] = [
+pub const MEDIA_TYPES: [&str; 7] = [
     "application/vnd.oci.image.index.v1+json",
     "application/vnd.oci.image.manifest.v1+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
     "application/vnd.docker.distribution.manifest.v2+json",
     "application/vnd.oci.artifact.manifest.v1+json",
+    SCHEMA_1[0],
+    SCHEMA_1[1],
+];
+
+/// Docker's manifest schema 1, which names no sizes, and whose digest is not that of its bytes when it is signed.
+const SCHEMA_1: [&str; 2] = [
+    "application/vnd.docker.distribution.manifest.v1+json",
     "application/vnd.docker.distribution.manifest.v1+prettyjws",
 ];
+
+/// Whether a media type is that of an index, also called a manifest list.
+pub(crate) fn is_index(media_type: &str) -> bool {
+    media_type.ends_with(".index.v1+json") || media_type.ends_with(".list.v2+json")
+}
 
 /// How deep indexes may nest. Real images have one level, rarely two.
 const DEPTH_LIMIT: usize = 8;
@@ -52,6 +65,15 @@ pub enum ManifestError {
         #[source]
         source: serde_json::Error,
     },
+    /// It is of Docker's schema 1.
+    #[error(
+        "manifest {digest} is of Docker's manifest schema 1, which is not replicated: pull the image and push it again with \
+         a client of this decade, or convert it with `skopeo copy --format v2s2`"
+    )]
+    Schema1 {
+        /// The manifest.
+        digest: Digest,
+    },
     /// It is of a kind that names no blobs by descriptor.
     #[error(
         "manifest {digest} is of the unsupported media type {media_type}: push the image again with a current client"
@@ -76,7 +98,9 @@ pub enum ManifestError {
 impl Named for ManifestError {
     fn name(&self) -> ErrorName {
         match self {
-            Self::Malformed { .. } | Self::Unsupported { .. } | Self::TooLarge { .. } => ErrorName::InvalidInput,
+            Self::Malformed { .. } | Self::Schema1 { .. } | Self::Unsupported { .. } | Self::TooLarge { .. } => {
+                ErrorName::InvalidInput
+            }
             // Manifests are walked in the source alone: without its repository there is no image.
             Self::Registry(error) if error.name() == ErrorName::RepositoryNotFound => ErrorName::ImageNotFound,
             Self::Registry(error) => error.name(),
@@ -128,11 +152,19 @@ impl Descriptor {
 }
 
 impl Manifest {
+    /// Whether a media type is that of Docker's schema 1.
+    pub(crate) fn is_schema_1(media_type: &str) -> bool {
+        SCHEMA_1.contains(&media_type)
+    }
+
     /// What it refers to.
     ///
     /// # Errors
     /// `InvalidInput` when it is no manifest, or of a kind that names no blobs by descriptor.
     pub fn references(&self) -> Result<References, ManifestError> {
+        if Self::is_schema_1(&self.media_type) {
+            return Err(ManifestError::Schema1 { digest: self.digest.clone() });
+        }
         let document: Document = serde_json::from_str(&self.content)
             .map_err(|source| ManifestError::Malformed { digest: self.digest.clone(), source })?;
         if let Document { manifests: None, config: None, layers: None, blobs: None, .. } = document {
@@ -153,14 +185,14 @@ impl Manifest {
             if descriptor.is_foreign() {
                 references.foreign.push(descriptor.digest);
             } else {
-                references.blobs.push(Blob { digest: descriptor.digest, size: descriptor.size });
+                references.blobs.push(Blob { digest: descriptor.digest, size: descriptor.size, of_referrer: false });
             }
         }
         Ok(references)
     }
 }
 
-/// An image's manifests and blobs.
+/// An image's manifests and blobs, and those of its referrers.
 #[derive(Debug)]
 pub struct Tree {
     /// The image's own manifest.
@@ -169,67 +201,165 @@ pub struct Tree {
     pub references: References,
     /// The manifests below it, children before parents.
     pub below: Vec<Manifest>,
+    /// Its referrers, in the order in which they were asked for; those that the source has lost are not among them.
+    pub referrers: Vec<ReferrerTree>,
+    /// Referrers that cannot be read.
+    pub unreadable: Vec<(Referrer, ManifestError)>,
     /// The distinct blobs of all of them.
     pub blobs: Vec<Blob>,
     /// How many distinct foreign layers they name.
     pub foreign: usize,
 }
 
-impl Tree {
+/// A referrer's manifests.
+#[derive(Debug)]
+pub struct ReferrerTree {
+    /// Which it is.
+    pub referrer: Referrer,
+    /// Its own.
+    pub root: Manifest,
+    /// Those below it, children before parents.
+    pub below: Vec<Manifest>,
+}
+
+impl ReferrerTree {
     /// Its manifests, children before parents.
     pub fn manifests(&self) -> impl Iterator<Item = &Manifest> {
         self.below.iter().chain([&self.root])
     }
 }
 
-/// Reads the tree of the image `digest`, each manifest once, a level of it at a time.
+impl Tree {
+    /// The image's manifests, children before parents.
+    pub fn manifests(&self) -> impl Iterator<Item = &Manifest> {
+        self.below.iter().chain([&self.root])
+    }
+
+    /// The image's manifests, and then those of its referrers.
+    pub fn all_manifests(&self) -> impl Iterator<Item = &Manifest> {
+        self.manifests().chain(self.referrers.iter().flat_map(ReferrerTree::manifests))
+    }
+}
+
+/// What was read of the source.
+#[derive(Default)]
+struct Found {
+    manifests: HashMap<Digest, (Manifest, References)>,
+    unreadable: HashMap<Digest, ManifestError>,
+    /// What was too deep to be read.
+    too_deep: HashSet<Digest>,
+}
+
+impl Found {
+    /// Reads what `roots` are and have below them, each manifest once, a level of all trees at a time.
+    async fn read(source: &Repository, roots: &[Digest]) -> Result<Self, ManifestError> {
+        let mut found = Self::default();
+        let (mut level, mut asked) = (roots.to_vec(), HashSet::new());
+        for _ in 0..DEPTH_LIMIT {
+            level.retain(|digest| asked.insert(digest.clone()));
+            if let Some(digest) = roots.first().filter(|_| asked.len() > MANIFEST_LIMIT + roots.len()) {
+                return Err(ManifestError::TooLarge { digest: digest.clone() });
+            }
+            if level.is_empty() {
+                return Ok(found);
+            }
+            let mut below = Vec::new();
+            for manifest in source.manifests(&level).await? {
+                match manifest.references() {
+                    Ok(references) => {
+                        below.extend(references.children.iter().cloned());
+                        found.manifests.insert(manifest.digest.clone(), (manifest, references));
+                    }
+                    Err(error) => drop(found.unreadable.insert(manifest.digest, error)),
+                }
+            }
+            level = below;
+        }
+        found.too_deep.extend(level.into_iter().filter(|digest| !asked.contains(digest)));
+        Ok(found)
+    }
+
+    /// As [`Found::read`]; what does not let itself be read keeps nothing else from it.
+    async fn read_each(source: &Repository, roots: &[Digest]) -> Result<Self, ManifestError> {
+        match Self::read(source, roots).await {
+            Err(error) if error.name().class() != Class::Retry && error.name() != ErrorName::ImageNotFound => {}
+            found => return found,
+        }
+        let mut all = Self::default();
+        for root in roots {
+            match Self::read(source, std::slice::from_ref(root)).await {
+                Ok(found) => {
+                    all.manifests.extend(found.manifests);
+                    all.unreadable.extend(found.unreadable);
+                    all.too_deep.extend(found.too_deep);
+                }
+                Err(error) if error.name().class() == Class::Retry => return Err(error),
+                Err(error) => drop(all.unreadable.insert(root.clone(), error)),
+            }
+        }
+        Ok(all)
+    }
+
+    /// The digests of the tree below `digest`, children before parents, if all of it was read.
+    fn tree(&mut self, source: &Repository, digest: &Digest) -> Result<Vec<Digest>, ManifestError> {
+        let mut order = Vec::new();
+        children_first(digest, &self.manifests, &mut HashSet::new(), &mut order);
+        match order.iter().find(|below| !self.manifests.contains_key(below)) {
+            None => Ok(order),
+            Some(lost) if self.too_deep.contains(lost) => Err(ManifestError::TooLarge { digest: digest.clone() }),
+            Some(lost) => Err(match self.unreadable.remove(lost) {
+                Some(error) => error,
+                None if lost == digest => source.image_not_found(digest).into(),
+                None => source.child_not_found(lost).into(),
+            }),
+        }
+    }
+}
+
+/// Reads the tree of the image `digest`, and those of its `referrers`.
 ///
 /// # Errors
 /// `ImageNotFound` when the source does not have the image, `RegistryUnavailable` when it lacks one of its manifests,
-/// `InvalidInput` when one cannot be read, and those of [`Repository::manifests`].
-pub async fn walk(source: &Repository, digest: &Digest) -> Result<Tree, ManifestError> {
-    let mut found: HashMap<Digest, (Manifest, References)> = HashMap::new();
-    let mut level = vec![digest.clone()];
-    for _ in 0..DEPTH_LIMIT {
-        if level.is_empty() {
-            break;
+/// `InvalidInput` when one cannot be read, and those of [`Repository::manifests`]. A referrer is no reason for one.
+pub async fn walk(source: &Repository, digest: &Digest, referrers: &[Referrer]) -> Result<Tree, ManifestError> {
+    let roots: Vec<Digest> = referrers.iter().map(|referrer| referrer.digest.clone()).collect();
+    let (image, others) =
+        join(Found::read(source, std::slice::from_ref(digest)), Found::read_each(source, &roots)).await;
+    let (mut image, mut others) = (image?, others?);
+    let order = image.tree(source, digest)?;
+    let (mut trees, mut unreadable) = (Vec::new(), Vec::new());
+    for referrer in referrers {
+        match others.tree(source, &referrer.digest) {
+            Ok(order) => trees.push((referrer.clone(), order)),
+            // It was deleted since it was found.
+            Err(error) if error.name() == ErrorName::ImageNotFound => {}
+            Err(error) => unreadable.push((referrer.clone(), error)),
         }
-        if found.len() + level.len() > MANIFEST_LIMIT {
-            return Err(ManifestError::TooLarge { digest: digest.clone() });
-        }
-        for manifest in source.manifests(&level).await? {
-            let references = manifest.references()?;
-            found.insert(manifest.digest.clone(), (manifest, references));
-        }
-        for digest in std::mem::take(&mut level) {
-            let Some((_, references)) = found.get(&digest) else {
-                let is_image = found.is_empty();
-                let error = if is_image { source.image_not_found(&digest) } else { source.child_not_found(&digest) };
-                return Err(error.into());
-            };
-            level.extend(references.children.iter().filter(|child| !found.contains_key(child)).cloned());
-        }
-        level.sort_unstable();
-        level.dedup();
-    }
-    if !level.is_empty() {
-        return Err(ManifestError::TooLarge { digest: digest.clone() });
     }
 
-    let (mut order, mut seen) = (Vec::new(), HashSet::new());
-    children_first(digest, &found, &mut seen, &mut order);
     let (mut blobs, mut distinct, mut foreign) = (Vec::new(), HashSet::new(), HashSet::new());
-    let mut manifests = Vec::new();
-    for (manifest, references) in order.iter().filter_map(|digest| found.remove(digest)) {
-        blobs.extend(references.blobs.iter().filter(|blob| distinct.insert(blob.digest.clone())).cloned());
+    let of_image = order.iter().filter_map(|digest| image.manifests.get(digest)).map(|found| (found, false));
+    let of_referrers = trees.iter().flat_map(|(_, order)| order).filter_map(|digest| others.manifests.get(digest));
+    for ((_, references), of_referrer) in of_image.chain(of_referrers.map(|found| (found, true))) {
+        let new = references.blobs.iter().filter(|blob| distinct.insert(blob.digest.clone()));
+        blobs.extend(new.map(|blob| Blob { of_referrer, ..blob.clone() }));
         foreign.extend(references.foreign.iter().cloned());
-        manifests.push((manifest, references));
     }
-    let Some((root, references)) = manifests.pop() else {
+    let split = |found: &Found, order: &[Digest]| {
+        let manifests = order.iter().filter_map(|digest| found.manifests.get(digest));
+        // Trees may share manifests.
+        let mut manifests: Vec<Manifest> = manifests.map(|(manifest, _)| manifest.clone()).collect();
+        manifests.pop().map(|root| (root, manifests))
+    };
+    let referrers = trees.into_iter().filter_map(|(referrer, order)| {
+        let (root, below) = split(&others, &order)?;
+        Some(ReferrerTree { referrer, root, below })
+    });
+    let referrers = referrers.collect();
+    let Some(((root, below), (_, references))) = split(&image, &order).zip(image.manifests.remove(digest)) else {
         return Err(source.image_not_found(digest).into());
     };
-    let below = manifests.into_iter().map(|(manifest, _)| manifest).collect();
-    Ok(Tree { root, references, below, blobs, foreign: foreign.len() })
+    Ok(Tree { root, references, below, referrers, unreadable, blobs, foreign: foreign.len() })
 }
 
 /// Appends the tree below `digest` to `order`, and then `digest`. A digest cannot be its own descendant.
@@ -260,6 +390,10 @@ mod tests {
         }
     }
 
+    fn blob(digest: Digest, size: u64) -> Blob {
+        Blob { digest, size, of_referrer: false }
+    }
+
     #[test]
     fn foreign_layers_are_told_from_layers() {
         let [config, layer, docker, oci] = ["config", "layer", "docker", "oci"].map(|name| Digest::of(name.as_bytes()));
@@ -274,7 +408,7 @@ mod tests {
         .references()
         .unwrap();
         assert!(!references.is_index);
-        assert_eq!(references.blobs, [Blob { digest: config, size: 1 }, Blob { digest: layer, size: 2 }]);
+        assert_eq!(references.blobs, [blob(config, 1), blob(layer, 2)]);
         assert_eq!(references.foreign, [docker, oci]);
     }
 
@@ -283,8 +417,14 @@ mod tests {
         let unreadable = manifest("<html>").references().unwrap_err();
         assert!(matches!(unreadable, ManifestError::Malformed { .. }));
         assert_eq!(unreadable.name(), ErrorName::InvalidInput);
-        let schema1 = manifest(r#"{"schemaVersion":1,"fsLayers":[]}"#).references().unwrap_err();
-        assert!(matches!(schema1, ManifestError::Unsupported { .. }));
+        let unsupported = manifest(r#"{"schemaVersion":2}"#).references().unwrap_err();
+        assert!(matches!(unsupported, ManifestError::Unsupported { .. }));
+        let schema1 = manifest(r#"{"schemaVersion":1,"fsLayers":[]}"#);
+        for media_type in SCHEMA_1 {
+            let schema1 = Manifest { media_type: media_type.to_owned(), ..schema1.clone() }.references().unwrap_err();
+            assert!(matches!(schema1, ManifestError::Schema1 { .. }));
+            assert!(schema1.to_string().contains("push it again"), "it says what to do: {schema1}");
+        }
     }
 
     #[test]

@@ -55,7 +55,11 @@ mod tests {
     const MIB: u64 = 1024 * 1024;
 
     fn blobs(sizes: &[u64]) -> Vec<Blob> {
-        let blob = |(number, size): (usize, &u64)| Blob { digest: Digest::of(&number.to_le_bytes()), size: *size };
+        let blob = |(number, size): (usize, &u64)| Blob {
+            digest: Digest::of(&number.to_le_bytes()),
+            size: *size,
+            of_referrer: false,
+        };
         sizes.iter().enumerate().map(blob).collect()
     }
 

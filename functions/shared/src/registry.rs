@@ -28,7 +28,8 @@ use aws_sdk_ecr::{
     primitives::Blob,
     types::{
         EncryptionConfiguration, EncryptionType, ImageFailureCode, ImageIdentifier, ImageScanningConfiguration,
-        ImageTagMutability, ImageTagMutabilityExclusionFilter, LayerAvailability, LayerFailureCode, Tag,
+        ImageTagMutability, ImageTagMutabilityExclusionFilter, LayerAvailability, LayerFailureCode, SubjectIdentifier,
+        Tag,
     },
 };
 use aws_smithy_types::retry::ErrorKind;
@@ -40,7 +41,7 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use crate::{
     error::{ErrorName, Named, shorten},
-    manifest::{MEDIA_TYPES, Manifest},
+    manifest::{MEDIA_TYPES, Manifest, is_index},
     names::{Digest, ImageTag, Region, RepositoryName},
 };
 
@@ -49,6 +50,12 @@ const BATCH: usize = 100;
 
 /// How many such calls run at once. An image of thousands of layers is rare, and 1,000 a second are allowed.
 const BATCHES_AT_ONCE: usize = 8;
+
+/// How many referrers come with one answer: ListImageReferrers' documented limit.
+const REFERRERS_PAGE: i32 = 50;
+
+/// How many images come with one answer: DescribeImages' documented limit.
+const IMAGES_PAGE: i32 = 1000;
 
 /// The most of an error's message that is kept, in bytes.
 const MESSAGE_LIMIT: usize = 1024;
@@ -339,38 +346,38 @@ impl Repository {
     /// `DigestMismatch` when the registry's bytes are not those of the digest, `RepositoryNotFound`, `AccessDenied`,
     /// `RegistryThrottled`, `RegistryUnavailable`.
     pub async fn manifests(&self, digests: &[Digest]) -> Result<Vec<Manifest>, RegistryError> {
-        Ok(self.manifests_and_tag(digests, None).await?.0)
+        Ok(self.manifests_and_tags(digests, &[]).await?.0)
     }
 
-    /// As [`Repository::manifests`]; and the digest that `tag` points at, `None` when there is no such tag, for no call
-    /// more.
+    /// As [`Repository::manifests`]; and the digests that those of `tags` point at that exist, for no call more.
     ///
     /// # Errors
     /// As [`Repository::manifests`].
-    pub async fn manifests_and_tag(
+    pub async fn manifests_and_tags(
         &self,
         digests: &[Digest],
-        tag: Option<&ImageTag>,
-    ) -> Result<(Vec<Manifest>, Option<Digest>), RegistryError> {
-        let by_tag = tag.map(|tag| ImageIdentifier::builder().image_tag(tag.as_str()).build());
+        tags: &[ImageTag],
+    ) -> Result<(Vec<Manifest>, HashMap<ImageTag, Digest>), RegistryError> {
+        let by_tag = tags.iter().map(|tag| ImageIdentifier::builder().image_tag(tag.as_str()).build());
         let by_digest = digests.iter().map(|digest| ImageIdentifier::builder().image_digest(digest.as_str()).build());
-        let ids: Vec<ImageIdentifier> = by_tag.into_iter().chain(by_digest).collect();
+        let ids: Vec<ImageIdentifier> = by_tag.chain(by_digest).collect();
         let batches: Vec<Vec<(Option<String>, Manifest)>> = stream::iter(ids.chunks(BATCH))
             .map(|batch| self.manifest_batch(batch.to_vec()))
             .buffer_unordered(BATCHES_AT_ONCE)
             .try_collect()
             .await?;
-        let (mut manifests, mut tagged) = (Vec::new(), None);
+        let wanted: HashSet<&Digest> = digests.iter().collect();
+        let (mut manifests, mut tagged) = (HashMap::new(), HashMap::new());
         for (told, manifest) in batches.into_iter().flatten() {
-            if told.is_some() && told.as_deref() == tag.map(ImageTag::as_str) {
-                tagged = Some(manifest.digest.clone());
+            if let Some(tag) = tags.iter().find(|tag| told.as_deref() == Some(tag.as_str())) {
+                tagged.insert(tag.clone(), manifest.digest.clone());
             }
             // An image that is asked for by both may come twice, or once with both.
-            if digests.contains(&manifest.digest) && !manifests.contains(&manifest) {
-                manifests.push(manifest);
+            if wanted.contains(&manifest.digest) {
+                manifests.insert(manifest.digest.clone(), manifest);
             }
         }
-        Ok((manifests, tagged))
+        Ok((manifests.into_values().collect(), tagged))
     }
 
     /// The digest that `tag` points at; `None` when there is no such tag.
@@ -378,7 +385,63 @@ impl Repository {
     /// # Errors
     /// As [`Repository::manifests`].
     pub async fn tagged(&self, tag: &ImageTag) -> Result<Option<Digest>, RegistryError> {
-        Ok(self.manifests_and_tag(&[], Some(tag)).await?.1)
+        Ok(self.manifests_and_tags(&[], std::slice::from_ref(tag)).await?.1.remove(tag))
+    }
+
+    /// The OCI referrers of the manifest `subject`, whether it is there or not.
+    ///
+    /// # Errors
+    /// `RepositoryNotFound`, `AccessDenied`, `RegistryThrottled`, `RegistryUnavailable`.
+    pub async fn referrers(&self, subject: &Digest) -> Result<Vec<Digest>, RegistryError> {
+        const OPERATION: &str = "ListImageReferrers";
+        let subject_id = SubjectIdentifier::builder().image_digest(subject.as_str()).build();
+        let subject_id = subject_id.map_err(|error| self.error(OPERATION, ErrorName::Internal, error))?;
+        let (mut referrers, mut next) = (Vec::new(), None);
+        loop {
+            let answer = self
+                .client
+                .list_image_referrers()
+                .repository_name(self.name.as_str())
+                .subject_id(subject_id.clone())
+                .max_results(REFERRERS_PAGE)
+                .set_next_token(next)
+                .send()
+                .await
+                .map_err(|error| self.failed(OPERATION, error));
+            let answer = match answer {
+                // What it answers for an image that is not there is not documented.
+                Err(error) if error.name() == ErrorName::ImageNotFound => return Ok(referrers),
+                answer => answer?,
+            };
+            for referrer in answer.referrers.unwrap_or_default() {
+                let digest = referrer.digest.parse();
+                referrers.push(digest.map_err(|error| self.error(OPERATION, ErrorName::RegistryUnavailable, error))?);
+            }
+            next = answer.next_token;
+            if next.is_none() {
+                return Ok(referrers);
+            }
+        }
+    }
+
+    /// The indexes that were pushed after `since`, in no order.
+    ///
+    /// # Errors
+    /// `RepositoryNotFound`, `AccessDenied`, `RegistryThrottled`, `RegistryUnavailable`.
+    pub async fn indexes_since(&self, since: Timestamp) -> Result<Vec<Digest>, RegistryError> {
+        const OPERATION: &str = "DescribeImages";
+        let pages = self.client.describe_images().repository_name(self.name.as_str()).into_paginator();
+        let mut pages = pages.page_size(IMAGES_PAGE).send();
+        let mut indexes = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| self.failed(OPERATION, error))?;
+            let recent = page.image_details.unwrap_or_default().into_iter().filter(|image| {
+                image.image_pushed_at.is_some_and(|at| at.secs() >= since.as_second())
+                    && image.image_manifest_media_type().is_some_and(is_index)
+            });
+            indexes.extend(recent.filter_map(|image| image.image_digest?.parse::<Digest>().ok()));
+        }
+        Ok(indexes)
     }
 
     /// Manifests, each with the tag that it was asked for by.
@@ -398,7 +461,8 @@ impl Repository {
             .map_err(|error| self.failed(OPERATION, error))?;
         for failure in answer.failures.unwrap_or_default() {
             let name = match failure.failure_code() {
-                Some(ImageFailureCode::ImageNotFound) => continue,
+                // An archived image cannot be had, as one that is not there.
+                Some(ImageFailureCode::ImageNotFound | ImageFailureCode::ImageInaccessible) => continue,
                 Some(ImageFailureCode::KmsError | ImageFailureCode::UpstreamAccessDenied) => ErrorName::AccessDenied,
                 Some(ImageFailureCode::UpstreamTooManyRequests) => ErrorName::RegistryThrottled,
                 Some(ImageFailureCode::UpstreamUnavailable) => ErrorName::RegistryUnavailable,
@@ -410,15 +474,20 @@ impl Repository {
         let mut manifests = Vec::new();
         for image in answer.images.unwrap_or_default() {
             let content = image.image_manifest.unwrap_or_default();
+            let media_type = image.image_manifest_media_type.unwrap_or_default();
             let id = image.image_id;
             let tag = id.as_ref().and_then(|id| id.image_tag.clone());
             let stated = id.and_then(|id| id.image_digest).unwrap_or_default();
             let digest = Digest::of(content.as_bytes());
-            if stated != digest.as_str() {
-                let message = format!("the manifest of {stated} has the digest {digest}");
-                return Err(self.refused(OPERATION, ErrorName::DigestMismatch, "DigestMismatch", &message));
-            }
-            let media_type = image.image_manifest_media_type.unwrap_or_default();
+            let digest = match stated.parse() {
+                Ok(stated) if stated == digest => stated,
+                // Without its signatures it has another: nobody copies it, but a tag may point at it.
+                Ok(stated) if Manifest::is_schema_1(&media_type) => stated,
+                _ => {
+                    let message = format!("the manifest of {stated} has the digest {digest}");
+                    return Err(self.refused(OPERATION, ErrorName::DigestMismatch, "DigestMismatch", &message));
+                }
+            };
             manifests.push((tag, Manifest { digest, media_type, content }));
         }
         Ok(manifests)
@@ -650,6 +719,13 @@ impl Repository {
             Some(PutImageError::ImageTagAlreadyExistsException(_)) => Ok(PutImage::TagTaken),
             _ => Err(self.failed("PutImage", error)),
         }
+    }
+
+    /// The error of a tag that is to go to the image `newer`, which is not whole here yet.
+    #[must_use]
+    pub fn tag_unsettled(&self, tag: &ImageTag, newer: &Digest) -> RegistryError {
+        let message = format!("the source has moved the tag {tag} to {newer}, which is still on its way here");
+        self.refused("handing the tag on", ErrorName::TagUnsettled, "TagUnsettled", &message)
     }
 
     /// The error of a tag that is immutable and taken by `holder`.

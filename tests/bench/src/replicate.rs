@@ -49,6 +49,7 @@ impl Functions {
         let input = |layers: Option<Vec<Blob>>| Input {
             execution: "bench".into(),
             image: image.clone(),
+            referrers: Vec::new(),
             target: target.clone(),
             layers,
             cursor: None,
@@ -64,7 +65,8 @@ impl Functions {
         for (_, more) in try_join_all(shards).await? {
             invocations += more;
         }
-        let input = TargetInput { execution: "bench".into(), image: image.clone(), target: target.clone() };
+        let (image, target) = (image.clone(), target.clone());
+        let input = TargetInput { execution: "bench".into(), image, referrers: Vec::new(), repairs: 0, target };
         let put: Put = self.put_manifest.invoke(&input, PUT_MANIFEST_TIME).await?;
         if !put.status.is_complete() {
             return Err(Error::Failed(format!("PutManifest ended with {:?}", put.status)));

@@ -139,10 +139,10 @@ impl World {
             let digest = generated.await.map_err(Error::call("making a layer"))?;
             let digest = digest.ok_or_else(|| Error::Failed("a layer was not taken whole".into()))?;
             self.complete(region, upload, &digest).await?;
-            blobs.push(Blob { digest, size: layer.size });
+            blobs.push(Blob { digest, size: layer.size, of_referrer: false });
         }
         let config = image::config(&blobs).to_string().into_bytes();
-        let config_blob = Blob { digest: Digest::of(&config), size: config.len() as u64 };
+        let config_blob = Blob { digest: Digest::of(&config), size: config.len() as u64, of_referrer: false };
         let upload = self.upload(region, repository, config_blob.size, config.into()).await?;
         self.complete(region, upload, &config_blob.digest).await?;
         let manifest: Value = image::manifest(&config_blob, &blobs);
@@ -223,6 +223,8 @@ impl Pushed {
             tag: Some(tag),
             media_type: MANIFEST.into(),
             manifests: 1,
+            referrers: 0,
+            referrers_left_out: 0,
             blobs: self.blobs.len(),
             bytes: self.blobs.iter().map(|blob| blob.size).sum(),
             pushed_at: None,
