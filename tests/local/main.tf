@@ -40,6 +40,7 @@ module "ecr_replicator" {
   package_dir         = var.package_dir
   architecture        = var.architecture
   copy_layers         = var.copy_layers
+  untagged_images     = var.untagged_images
   execution_log_level = "ALL"
   log_retention_days  = 1
 }

@@ -49,3 +49,10 @@ variable "target_regions" {
   default     = ["eu-west-1", "us-east-1", "ap-northeast-1"]
   nullable    = false
 }
+
+variable "untagged_images" {
+  description = "Whether images that are pushed without a tag are replicated."
+  type        = bool
+  default     = false
+  nullable    = false
+}

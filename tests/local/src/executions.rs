@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use aws_sdk_sfn::Client;
+use aws_sdk_sfn::config::{BehaviorVersion, Region};
 use aws_sdk_sfn::operation::describe_execution::DescribeExecutionOutput;
 use aws_sdk_sfn::types::ExecutionStatus;
 use jiff::Timestamp;
@@ -11,6 +12,7 @@ use serde_json::{Map, Value, json};
 use shared::names::Digest;
 
 use crate::error::Error;
+use crate::stack::credentials;
 
 const POLL: Duration = Duration::from_millis(100);
 
@@ -141,13 +143,43 @@ impl HistoryEvent {
     }
 }
 
+/// The executions of one deployment's state machine.
 #[derive(Debug)]
-pub(crate) struct Executions {
-    pub(crate) client: Client,
+pub struct Executions {
+    client: Client,
     pub(crate) state_machine_arn: String,
 }
 
 impl Executions {
+    pub(crate) fn new(endpoint: &str, region: &str, state_machine_arn: String) -> Self {
+        let config = aws_sdk_sfn::Config::builder().behavior_version(BehaviorVersion::v2026_01_12());
+        let config = config.endpoint_url(endpoint).credentials_provider(credentials());
+        let client = Client::from_conf(config.region(Region::new(region.to_owned())).build());
+        Self { client, state_machine_arn }
+    }
+
+    /// Waits until there are at least `count`, and all of them have ended.
+    ///
+    /// # Errors
+    /// If that takes longer than `patience`.
+    pub async fn when_all_have_ended(&self, count: usize, patience: Duration) -> Result<Vec<Execution>, Error> {
+        let start = Instant::now();
+        loop {
+            let executions = self.all().await?;
+            if executions.len() >= count && executions.iter().all(Execution::is_over) {
+                return Ok(executions);
+            }
+            if start.elapsed() > patience {
+                return Err(Error::Late {
+                    what: format!("the end of {count} executions of {}", self.state_machine_arn),
+                    seconds: patience.as_secs(),
+                    standing: format!("{executions:#?}"),
+                });
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
     pub(crate) async fn start(&self, input: &Value) -> Result<String, Error> {
         let request = self.client.start_execution().state_machine_arn(&self.state_machine_arn).input(input.to_string());
         Ok(request.send().await.map_err(Error::call("StartExecution"))?.execution_arn)

@@ -215,7 +215,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let path = |name: &str| home.path().join(name);
         let given = |name: &str| path(name).display().to_string();
-        Sample { seed: 1, shared_layers: vec![1], own_layers: vec![1] }.write(path("layout")).unwrap();
+        Sample { shared_layers: vec![1], own_layers: vec![1], ..Sample::default() }.write(path("layout")).unwrap();
         tar(&path("layout"), &path("oci.tar"));
         std::fs::create_dir(path("docker")).unwrap();
         std::fs::write(path("docker").join("manifest.json"), "[]").unwrap();
@@ -242,8 +242,9 @@ mod tests {
     #[test]
     fn an_archive_is_read_without_skopeo_and_that_of_docker_is_not() {
         let home = tempfile::tempdir().unwrap();
-        let image =
-            Sample { seed: 1, shared_layers: vec![1], own_layers: vec![1] }.write(home.path().join("layout")).unwrap();
+        let image = Sample { shared_layers: vec![1], own_layers: vec![1], ..Sample::default() }
+            .write(home.path().join("layout"))
+            .unwrap();
         let archive = home.path().join("oci.tar");
         tar(&home.path().join("layout"), &archive);
         let opened = |image: &Image| image.open(home.path()).map(|layout| layout.root().digest.clone());

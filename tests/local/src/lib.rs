@@ -19,7 +19,7 @@ mod terraform;
 pub use aws_sdk_sfn::types::ExecutionStatus;
 pub use error::Error;
 pub use events::ReportEvent;
-pub use executions::{Execution, HistoryEvent};
+pub use executions::{Execution, Executions, HistoryEvent};
 pub use image::{Client, Image, Pushed};
 pub use registry::{Contents, Registry};
 pub use sample::Sample;

@@ -25,12 +25,22 @@ pub struct Sample {
     pub shared_layers: Vec<usize>,
     /// The sizes of the layers that each platform has for itself, in KiB.
     pub own_layers: Vec<usize>,
+    /// The platforms' architectures.
+    pub architectures: Vec<&'static str>,
+    /// Whether there is an attestation for each platform in the index, as buildx makes them.
+    pub attested: bool,
 }
 
 impl Default for Sample {
     /// About 40 MiB; one layer takes several upload parts of 10 MiB.
     fn default() -> Self {
-        Self { seed: 1, shared_layers: vec![64, 22 * 1024], own_layers: vec![6 * 1024, 2 * 1024] }
+        Self {
+            seed: 1,
+            shared_layers: vec![64, 22 * 1024],
+            own_layers: vec![6 * 1024, 2 * 1024],
+            architectures: vec!["amd64", "arm64"],
+            attested: false,
+        }
     }
 }
 
@@ -54,7 +64,7 @@ impl Sample {
         let mut random = Random(self.seed);
         let shared = self.layers(&blobs, &self.shared_layers, "shared", &mut random)?;
         let mut manifests = Vec::new();
-        for architecture in ["amd64", "arm64"] {
+        for &architecture in &self.architectures {
             let own = self.layers(&blobs, &self.own_layers, architecture, &mut random)?;
             let layers: Vec<&Layer> = shared.iter().chain(&own).collect();
             let config = json!({
@@ -77,6 +87,11 @@ impl Sample {
             manifest["platform"] = json!({"architecture": architecture, "os": "linux"});
             manifests.push(manifest);
         }
+        if self.attested {
+            for image in manifests.clone() {
+                manifests.push(attestation(&blobs, &image["digest"])?);
+            }
+        }
         let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests});
         let index = json!({"schemaVersion": 2, "manifests": [blobs.json(INDEX, &index)?]});
         fs::write(directory.join("index.json"), index.to_string())?;
@@ -94,6 +109,28 @@ impl Sample {
         };
         sizes.iter().enumerate().map(layer).collect()
     }
+}
+
+/// A manifest for no platform that holds a statement about `image`.
+fn attestation(blobs: &Blobs, image: &Value) -> io::Result<Value> {
+    let statement = json!({
+        "_type": "https://in-toto.io/Statement/v0.1",
+        "predicateType": "https://slsa.dev/provenance/v0.2",
+        "subject": [{"name": "sample", "digest": image}],
+    });
+    let config =
+        json!({"architecture": "unknown", "os": "unknown", "config": {}, "rootfs": {"type": "layers", "diff_ids": []}});
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": blobs.json(CONFIG, &config)?,
+        "layers": [blobs.json("application/vnd.in-toto+json", &statement)?],
+    });
+    let mut manifest = blobs.json(MANIFEST, &manifest)?;
+    manifest["platform"] = json!({"architecture": "unknown", "os": "unknown"});
+    manifest["annotations"] =
+        json!({"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": image});
+    Ok(manifest)
 }
 
 struct Layer {
@@ -155,7 +192,9 @@ mod tests {
     fn small(seed: u64) -> (tempfile::TempDir, Layout) {
         let home = tempfile::tempdir().unwrap();
         let directory = home.path().join("image");
-        Sample { seed, shared_layers: vec![8], own_layers: vec![4, 4] }.write(directory.clone()).unwrap();
+        Sample { seed, shared_layers: vec![8], own_layers: vec![4, 4], ..Sample::default() }
+            .write(directory.clone())
+            .unwrap();
         let layout = Layout::open(&directory, None).unwrap();
         (home, layout)
     }

@@ -44,6 +44,8 @@ pub struct Options {
     pub logs: Option<PathBuf>,
     /// How layers are copied.
     pub copy_layers: CopyLayers,
+    /// Whether images that are pushed without a tag are replicated.
+    pub untagged_images: bool,
     /// The network between the functions, all of them together, and ECR; `None` is as fast as it goes.
     pub shape: Option<Shape>,
 }
@@ -75,6 +77,7 @@ impl Options {
             wait_scale: 0.01,
             logs: None,
             copy_layers: CopyLayers::default(),
+            untagged_images: false,
             shape: None,
         }
     }
@@ -242,6 +245,24 @@ impl LocalStack {
         self.executions.started_for(digest, known, PATIENCE).await
     }
 
+    /// The executions of this deployment.
+    #[must_use]
+    pub fn all_executions(&self) -> &Executions {
+        &self.executions
+    }
+
+    /// Applies tests/local once more, with another source region; its executions.
+    ///
+    /// # Errors
+    /// If Terraform fails, with the end of its log.
+    pub async fn deploy_also(&self, source: &str, targets: &[&str]) -> Result<Executions, Error> {
+        let home = self.home.path().join(source);
+        fs::create_dir_all(&home).map_err(Error::io(format!("make {}", home.display())))?;
+        let options = Options { source: source.to_owned(), ..Options::quick(targets) };
+        let outputs = terraform::apply(self.endpoint(), &options, &home, &self.logs).await?;
+        Ok(Executions::new(self.endpoint(), source, outputs.state_machine_arn))
+    }
+
     /// Starts an execution by hand.
     ///
     /// # Errors
@@ -311,21 +332,16 @@ impl Undeployed {
         let Self { options, logs, ministack, ecr, home } = self;
         let outputs = terraform::apply(ministack.endpoint(), &options, home.path(), &logs).await?;
         let region = Region::new(options.source.clone());
-        let sfn = aws_sdk_sfn::Config::builder().behavior_version(BehaviorVersion::v2026_01_12());
-        let sfn = sfn.endpoint_url(ministack.endpoint()).credentials_provider(credentials()).region(region.clone());
         let sqs = aws_sdk_sqs::Config::builder().behavior_version(BehaviorVersion::v2026_01_12());
         let sqs = sqs.endpoint_url(ministack.endpoint()).credentials_provider(credentials()).region(region);
-        let executions = Executions {
-            client: aws_sdk_sfn::Client::from_conf(sfn.build()),
-            state_machine_arn: outputs.state_machine_arn,
-        };
+        let executions = Executions::new(ministack.endpoint(), &options.source, outputs.state_machine_arn);
         let reports = Reports::new(aws_sdk_sqs::Client::from_conf(sqs.build()), outputs.reports_queue_url);
         let dead_letter_queue_url = outputs.dead_letter_queue_url;
         Ok(LocalStack { options, executions, reports, dead_letter_queue_url, logs, ministack, ecr, home })
     }
 }
 
-fn credentials() -> Credentials {
+pub(crate) fn credentials() -> Credentials {
     Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "local-stack")
 }
 

@@ -59,6 +59,7 @@ pub(crate) async fn apply(endpoint: &str, options: &Options, home: &Path, logs: 
     command.arg(format!("-state={}", state.display()));
     command.arg(format!("-var=architecture={architecture}"));
     command.arg(format!("-var=copy_layers={}", json!(options.copy_layers)));
+    command.arg(format!("-var=untagged_images={}", options.untagged_images));
     command.arg(format!("-var=endpoint={endpoint}"));
     command.arg(format!("-var=package_dir={}", packages.display()));
     command.arg(format!("-var=region={}", options.source));

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use local_stack::{Client, Contents, CopyLayers, Error, Execution, Image, LocalStack, Options, Pushed, SOURCE, Sample};
+use local_stack::{Client, Contents, Error, Execution, Image, LocalStack, Options, Pushed, SOURCE, Sample};
 use serde::Serialize;
 use shared::contract::{Report, Status, TargetReport};
 
@@ -106,14 +106,7 @@ fn prepare(directory: &Path) -> Result<PathBuf, Failure> {
 async fn start_stack(targets: Vec<String>, directory: &Path, screen: &Screen) -> Result<LocalStack, Error> {
     let since = Instant::now();
     let logs = Some(directory.join("logs"));
-    let options = Options {
-        source: SOURCE.to_owned(),
-        targets,
-        wait_scale: 1.0,
-        logs,
-        copy_layers: CopyLayers::default(),
-        shape: None,
-    };
+    let options = Options { source: SOURCE.to_owned(), targets, wait_scale: 1.0, logs, ..Options::quick(&[]) };
     let stack = LocalStack::launch(options).await?;
     screen.step("start", "a local ECR, and ministack for the rest of AWS", since);
     let since = Instant::now();
