@@ -75,7 +75,7 @@ pub async fn handle(registries: &Registries, input: TargetInput, deadline: Deadl
     if tree.referrers.iter().any(|referrer| !placing.has(referrer)) {
         placing.put_untagged(&tree.root).await?;
     }
-    let mut refusals = refused(&tree);
+    let mut refusals: Vec<Refusal> = tree.unreadable.iter().map(|(referrer, error)| refusal(referrer, error)).collect();
     let (mut referrers_copied, mut referrers_there) = (0, referrers.len() - tree.referrers.len() - refusals.len());
     for referrer in &tree.referrers {
         match placing.put_referrer(referrer).await {
@@ -123,11 +123,6 @@ pub async fn handle(registries: &Registries, input: TargetInput, deadline: Deadl
         "manifests put"
     );
     Ok(put)
-}
-
-/// Those that cannot be read.
-fn refused(tree: &Tree) -> Vec<Refusal> {
-    tree.unreadable.iter().map(|(referrer, error)| refusal(referrer, error)).collect()
 }
 
 fn refusal(referrer: &Referrer, error: &impl Named) -> Refusal {

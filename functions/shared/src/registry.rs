@@ -793,6 +793,8 @@ fn name_of(operation: &str, code: &str, status: u16) -> ErrorName {
         }
         _ => match status {
             401 | 403 => ErrorName::AccessDenied,
+            // What some referrers are answered with (aws/containers-roadmap#2783).
+            405 => ErrorName::InvalidInput,
             429 => ErrorName::RegistryThrottled,
             500.. => ErrorName::RegistryUnavailable,
             _ if code.contains("AccessDenied") || code.contains("Token") => ErrorName::AccessDenied,
@@ -825,6 +827,7 @@ mod tests {
         assert_eq!(name_of("PutImage", "ExpiredTokenException", 400), ErrorName::AccessDenied);
         assert_eq!(name_of("PutImage", "UnrecognizedClientException", 400), ErrorName::AccessDenied);
         assert_eq!(name_of("PutImage", "", 403), ErrorName::AccessDenied);
+        assert_eq!(name_of("PutImage", "", 405), ErrorName::InvalidInput);
         assert_eq!(name_of("PutImage", "ServerException", 500), ErrorName::RegistryUnavailable);
         assert_eq!(name_of("PutImage", "", 503), ErrorName::RegistryUnavailable);
         assert_eq!(name_of("PutImage", "LayerPartTooSmallException", 400), ErrorName::Internal);
