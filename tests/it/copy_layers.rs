@@ -388,6 +388,10 @@ async fn a_layer_that_is_corrupt_twice_is_told_while_others_move() {
     let mut cursor = Cursor::default();
     // The hash of other bytes stands for a source whose bytes are not the layer's; the config arrives beside it.
     for invocation in 1..=2 {
+        // The config arrives each time, so that the invocation has something to show.
+        let client = world.client(TARGET).await;
+        client.delete_repository().repository_name(REPOSITORY).force(true).send().await.unwrap();
+        world.create_repository(TARGET).await;
         let id = begun(&world, &content, 1).await;
         let corrupt = self::cursor(&content, id, PART_SIZE, &layer(99, usize::try_from(PART_SIZE).unwrap()));
         cursor.uploads = corrupt.uploads;

@@ -1,8 +1,10 @@
 //! End to end, on the local stack: the packaged functions, the state machine, the rules, a client that pushes.
 
+use std::path::Path;
 use std::time::Duration;
 
 use ecr_local::{Fault, Shape, Stats};
+use jiff::Timestamp;
 use local_stack::{
     Client, Contents, CopyLayers, Execution, ExecutionStatus, HistoryEvent, Image, LocalStack, Options, Pushed, SOURCE,
     Sample,
@@ -32,7 +34,8 @@ impl Scene {
     /// With an image that is small.
     async fn set(targets: &[&str]) -> Self {
         // Two parts of 10 MiB, and a few layers of one.
-        let sample = Sample { seed: 7, shared_layers: vec![8, 11 * 1024], own_layers: vec![512, 64] };
+        let sample =
+            Sample { seed: 7, shared_layers: vec![8, 11 * 1024], own_layers: vec![512, 64], ..Sample::default() };
         Self::of(&sample, Options::quick(targets)).await
     }
 
@@ -289,7 +292,7 @@ async fn layers_cleaned_up_meanwhile_are_copied_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_image_is_copied_by_several_functions_again_and_again() {
     let region = TARGETS[0];
-    let sample = Sample { seed: 11, shared_layers: vec![LARGE; 5], own_layers: Vec::new() };
+    let sample = Sample { seed: 11, shared_layers: vec![LARGE; 5], own_layers: Vec::new(), ..Sample::default() };
     let copy_layers = CopyLayers { timeout_seconds: Some(10), max_shards: Some(2), ..CopyLayers::default() };
     // The two functions together move some 350 MiB before their time is over.
     let shape = Shape { bits_per_second: Some(400_000_000), near: Some(SOURCE.to_owned()), ..Shape::default() };
@@ -347,4 +350,168 @@ async fn a_large_image_is_copied_by_several_functions_again_and_again() {
     let uploaded = scene.stack.ecr().stats().region(region).uploaded_bytes;
     // Twice goes what was streamed until that was seen to be too slow, and what the deadline cut off of a part.
     assert!((source.bytes()..source.bytes() * 3 / 2).contains(&uploaded), "{uploaded} of {}", source.bytes());
+}
+
+/// The media type of what cosign signs.
+const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
+
+/// What cosign calls the image that signs, attests or describes `digest`.
+fn cosign_tag(digest: &Digest, kind: &str) -> String {
+    format!("{}.{kind}", digest.as_str().replace(':', "-"))
+}
+
+/// Writes an artifact of one layer as an OCI layout; one that refers to `subject`, if there is one.
+fn artifact(directory: &Path, layer_type: &str, content: &str, subject: Option<&Digest>) -> (Image, Digest) {
+    let blobs = directory.join("blobs/sha256");
+    std::fs::create_dir_all(&blobs).unwrap();
+    let put = |media_type: &str, content: &str| {
+        let digest = Digest::of(content.as_bytes());
+        std::fs::write(blobs.join(digest.as_str().trim_start_matches("sha256:")), content).unwrap();
+        json!({"mediaType": media_type, "digest": digest, "size": content.len()})
+    };
+    let manifest_type = "application/vnd.oci.image.manifest.v1+json";
+    let config = json!({"architecture": "", "os": "", "config": {}, "rootfs": {"type": "layers", "diff_ids": []}});
+    let mut manifest = json!({
+        "schemaVersion": 2, "mediaType": manifest_type,
+        "config": put("application/vnd.oci.image.config.v1+json", &config.to_string()),
+        "layers": [put(layer_type, content)],
+    });
+    if let Some(subject) = subject {
+        manifest["subject"] =
+            json!({"mediaType": "application/vnd.oci.image.index.v1+json", "digest": subject, "size": 1});
+    }
+    let manifest = put(manifest_type, &manifest.to_string());
+    let digest = manifest["digest"].as_str().unwrap().parse().unwrap();
+    std::fs::write(directory.join("index.json"), json!({"schemaVersion": 2, "manifests": [manifest]}).to_string())
+        .unwrap();
+    std::fs::write(directory.join("oci-layout"), json!({"imageLayoutVersion": "1.0.0"}).to_string()).unwrap();
+    (Image::find(directory.to_str().unwrap()).unwrap(), digest)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signed_and_attested_image_of_three_platforms_arrives_whole() {
+    let sample = Sample {
+        seed: 21,
+        shared_layers: vec![64],
+        own_layers: vec![32],
+        architectures: vec!["amd64", "arm64", "s390x"],
+        attested: true,
+    };
+    let scene = Scene::of(&sample, Options::quick(&TARGETS[..2])).await;
+    let (pushed, execution) = scene.replicate().await;
+    assert_eq!(execution.status, ExecutionStatus::Succeeded, "{execution:?}");
+    let source = scene.read(scene.stack.source()).await;
+    assert_eq!(source.manifests.len(), 1 + 3 + 3, "an index, three platforms, and an attestation for each");
+
+    // Then it is signed as cosign does it, once as a whole and once for a platform; described; and the description signed.
+    let platform = source.manifests.keys().find(|digest| **digest != pushed.digest).unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let mut belonging = Vec::new();
+    for (name, subject) in [("index", &pushed.digest), ("platform", platform)] {
+        let (image, digest) =
+            artifact(&home.path().join(name), SIMPLE_SIGNING, &format!("signature of {subject}"), None);
+        let tag = cosign_tag(subject, "sig");
+        assert_eq!(scene.stack.push(Client::installed(), &image, REPOSITORY, &tag).await.unwrap().digest, digest);
+        belonging.push((digest, tag));
+    }
+    let (sbom, sbom_digest) = artifact(&home.path().join("sbom"), "text/spdx+json", "sbom", Some(&pushed.digest));
+    let (signature, signature_digest) =
+        artifact(&home.path().join("of the sbom"), SIMPLE_SIGNING, "of the sbom", Some(&sbom_digest));
+    for (image, digest) in [(sbom, sbom_digest), (signature, signature_digest)] {
+        // By digest, as referrers are pushed: skopeo knows no such push.
+        scene.stack.push(Client::OciClient, &image, REPOSITORY, digest.as_str()).await.unwrap();
+        belonging.push((digest.clone(), digest.to_string()));
+    }
+    for (digest, _) in &belonging {
+        let execution = scene.stack.execution_for(digest, &[]).await.unwrap();
+        let execution = scene.finished(&execution.arn).await;
+        assert_eq!(execution.status, ExecutionStatus::Succeeded, "{execution:?}");
+        let (_, report) = scene.report(&execution).await;
+        assert!(report.complete, "{report:#?}");
+    }
+
+    // And to a region that has nothing yet, it goes with all of that in one run.
+    // It takes fewer puts a second than there are, which costs no attempt.
+    let late = TARGETS[2];
+    scene.stack.ecr().limit_put_image(Some(4));
+    let image = json!({"repository": REPOSITORY, "tag": TAG});
+    let execution = scene.start(json!({"image": image, "targets": [{"region": late}]})).await;
+    assert_eq!(execution.status, ExecutionStatus::Succeeded, "{execution:?}");
+    assert_eq!(scene.task_errors(&execution).await, [] as [&str; 0]);
+    let puts = 7 + belonging.len() as u64 + 1;
+    assert!(scene.stack.ecr().stats().calls(late, "PutImage") > puts, "none was throttled");
+    let (_, report) = scene.report(&execution).await;
+    assert_eq!((report.image.manifests, report.image.referrers), (7, belonging.len()));
+    assert_eq!(report.targets[0].referrers_copied, belonging.len());
+
+    let view = |region: &str| scene.stack.ecr().view("000000000000", region, REPOSITORY).unwrap();
+    let wanted = view(scene.stack.source());
+    assert_eq!((wanted.images.len(), wanted.tags.len()), (7 + belonging.len(), 1 + 2));
+    for region in TARGETS {
+        assert_eq!(scene.read(region).await, source, "{region}");
+        let registry = scene.stack.registry(region).await.unwrap();
+        for (digest, name) in &belonging {
+            assert_eq!(registry.read(REPOSITORY, name).await.unwrap().digest, *digest, "{name} in {region}");
+        }
+        assert_eq!(view(region), wanted, "every manifest and every tag of {region}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_deployments_that_replicate_to_each_other_go_quiet() {
+    let there = TARGETS[0];
+    let scene = Scene::set(&[there]).await;
+    let here = scene.stack.source();
+    let back = scene.stack.deploy_also(there, &[here]).await.unwrap();
+    let (_, execution) = scene.replicate().await;
+    assert_eq!(execution.status, ExecutionStatus::Succeeded, "{execution:?}");
+
+    // Each of the three manifests is a push here and, put by the first deployment, a push there.
+    for (executions, region) in [(&back, there), (scene.stack.all_executions(), here)] {
+        let ended = executions.when_all_have_ended(3, PATIENCE).await.unwrap();
+        assert!(ended.iter().all(|execution| execution.status == ExecutionStatus::Succeeded), "{region}: {ended:#?}");
+    }
+    let stats = scene.stack.ecr().stats();
+    assert_eq!(stats.calls(here, "PutImage"), 0, "nothing comes back: {stats:#?}");
+    assert_eq!((stats.region(here).events_delivered, stats.region(there).events_delivered), (3, 3));
+    assert_eq!(scene.read(there).await, scene.read(here).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_without_a_tag_waits_for_its_index_and_is_replicated_if_there_is_none() {
+    let options = Options { untagged_images: true, wait_scale: 0.05, ..Options::quick(&TARGETS[..1]) };
+    let sample = Sample { seed: 31, shared_layers: vec![8], own_layers: vec![8], ..Sample::default() };
+    let scene = Scene::of(&sample, options).await;
+    let pushed = scene.push().await;
+    let index = scene.stack.execution_for(&pushed.digest, &[]).await.unwrap();
+    assert_eq!(scene.finished(&index.arn).await.status, ExecutionStatus::Succeeded);
+    let source = scene.read(scene.stack.source()).await;
+    let platform = source.manifests.keys().find(|digest| **digest != pushed.digest).unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let (lone, lone_digest) =
+        artifact(&home.path().join("lone"), "application/vnd.oci.image.layer.v1.tar", "lone", None);
+    scene.stack.push(Client::OciClient, &lone, REPOSITORY, lone_digest.as_str()).await.unwrap();
+
+    let event = |digest: &Digest, age: Duration| {
+        json!({
+            "event": {
+                "detail-type": "ECR Image Action", "region": scene.stack.source(), "time": Timestamp::now() - age,
+                "detail": {
+                    "action-type": "PUSH", "result": "SUCCESS", "repository-name": REPOSITORY,
+                    "image-digest": digest, "image-tag": "",
+                },
+            },
+            "untagged": true, "rule": "all", "targets": [{"region": TARGETS[0]}],
+        })
+    };
+    // One that was pushed a moment ago may still get its index.
+    let execution = scene.start(event(platform, Duration::from_secs(58))).await;
+    let history = scene.stack.history(&execution.arn).await.unwrap();
+    assert!(history.iter().any(|event| event.entered() == Some("AwaitIndex")), "{history:#?}");
+    assert_eq!(execution.output.unwrap()["nothingToDo"]["reason"], "IN_INDEX");
+
+    let execution = scene.start(event(&lone_digest, Duration::from_mins(2))).await;
+    assert_eq!(execution.status, ExecutionStatus::Succeeded, "{execution:?}");
+    let registry = scene.stack.registry(TARGETS[0]).await.unwrap();
+    assert_eq!(registry.read(REPOSITORY, lone_digest.as_str()).await.unwrap().digest, lone_digest);
 }

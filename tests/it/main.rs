@@ -1,6 +1,7 @@
 //! Integration tests: one binary, a module for each subject.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
+mod convergence;
 mod copy_layers;
 mod ecr_local;
 mod ensure_repo;
@@ -8,7 +9,9 @@ mod foreign_registry;
 mod lies;
 mod local_stack;
 mod put_manifest;
+mod replication;
 mod report;
 mod resolve_image;
+mod schedule;
 mod statemachine;
 mod world;

@@ -1,8 +1,11 @@
 //! PutManifest against the local ECR.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use aws_sdk_ecr::types::ImageTagMutability;
@@ -21,13 +24,17 @@ use shared::{
     error::{ErrorName, Named as _, diagnostic},
     names::Digest,
     registry::Registries,
-    serve::decode,
+    serve::{Deadline, decode},
 };
 
 use crate::world::{REPOSITORY, SOURCE, TARGET, World, layer, manifest, sdk_config, target_input};
 
+fn in_time() -> Deadline {
+    Deadline::told_by(|| Duration::from_mins(5))
+}
+
 async fn put(world: &World, digest: &Digest, tag: Option<&str>) -> Result<Put, Error> {
-    handle(&world.registries().await, decode(target_input(digest, tag)).unwrap()).await
+    handle(&world.registries().await, decode(target_input(digest, tag)).unwrap(), in_time()).await
 }
 
 /// A source with an index, and a target that has its blobs.
@@ -172,21 +179,40 @@ async fn an_immutable_tag_of_the_same_image_is_a_success_whichever_error_says_so
     }
 }
 
-/// Passes calls on to the local ECR. When the first tag was put, and before the function has its answer, the source's
-/// `v1` moves to the second image.
+/// Passes calls on to the local ECR. At the first put of a tag the source's `v1` moves to the second image: after it was
+/// put, and before the function has its answer; or before it, and that image's own run is through as well.
 struct Overtaking {
     world: World,
     client: reqwest::Client,
     has_moved: AtomicBool,
+    is_faster: bool,
+}
+
+impl Overtaking {
+    /// The registries of a function whose calls it passes on.
+    async fn serve(self: &Arc<Self>) -> Registries {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let router = Router::new().route("/", post(pass)).with_state(self.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Registries::new(sdk_config(&endpoint, SOURCE).await).unwrap()
+    }
 }
 
 async fn pass(State(overtaking): State<Arc<Overtaking>>, headers: HeaderMap, body: Bytes) -> (StatusCode, Bytes) {
-    let puts_tag = headers["x-amz-target"].to_str().unwrap().ends_with(".PutImage")
-        && body.windows(8).any(|bytes| bytes == b"imageTag");
-    let answer =
-        overtaking.client.post(overtaking.world.ecr.endpoint()).headers(headers).body(body).send().await.unwrap();
-    if puts_tag && !overtaking.has_moved.swap(true, Ordering::SeqCst) {
-        overtaking.world.put(SOURCE, &manifest(&[b"config", b"second"]), Some("v1")).await;
+    let world = &overtaking.world;
+    let moves = headers["x-amz-target"].to_str().unwrap().ends_with(".PutImage")
+        && body.windows(8).any(|bytes| bytes == b"imageTag")
+        && !overtaking.has_moved.swap(true, Ordering::SeqCst);
+    let second = manifest(&[b"config", b"second"]);
+    if moves && overtaking.is_faster {
+        for region in [SOURCE, TARGET] {
+            world.put(region, &second, Some("v1")).await;
+        }
+    }
+    let answer = overtaking.client.post(world.ecr.endpoint()).headers(headers).body(body).send().await.unwrap();
+    if moves && !overtaking.is_faster {
+        world.put(SOURCE, &second, Some("v1")).await;
     }
     (answer.status(), answer.bytes().await.unwrap())
 }
@@ -199,18 +225,27 @@ async fn a_run_that_is_overtaken_while_it_puts_the_tag_hands_it_back() {
         if newer_is_there {
             world.put(TARGET, &manifest(&[b"config", b"second"]), None).await;
         }
-        let overtaking =
-            Arc::new(Overtaking { world, client: reqwest::Client::new(), has_moved: AtomicBool::new(false) });
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let router = Router::new().route("/", post(pass)).with_state(overtaking.clone());
-        tokio::spawn(async move { axum::serve(listener, router).await });
-
-        let registries = Registries::new(sdk_config(&endpoint, SOURCE).await).unwrap();
-        let put = handle(&registries, decode(target_input(&first, Some("v1"))).unwrap()).await.unwrap();
+        let (client, has_moved) = (reqwest::Client::new(), AtomicBool::new(false));
+        let overtaking = Arc::new(Overtaking { world, client, has_moved, is_faster: false });
+        let registries = overtaking.serve().await;
+        let put = handle(&registries, decode(target_input(&first, Some("v1"))).unwrap(), in_time()).await.unwrap();
         assert_eq!(put.status, Status::Superseded);
         // Where the newer image is not whole yet, its own run puts the tag when it is.
         let holder = if newer_is_there { second } else { first };
         assert_eq!(overtaking.world.tagged(TARGET, "v1").await, Some(holder));
     }
+}
+
+#[tokio::test]
+async fn an_immutable_tag_that_the_newer_image_has_first_is_no_conflict() {
+    let (world, first, second) = world_with_two_images(Config::default()).await;
+    world.put(SOURCE, &manifest(&[b"config", b"first"]), Some("v1")).await;
+    make_immutable(&world).await;
+    let (client, has_moved) = (reqwest::Client::new(), AtomicBool::new(false));
+    let overtaking = Arc::new(Overtaking { world, client, has_moved, is_faster: true });
+    let registries = overtaking.serve().await;
+    let put = handle(&registries, decode(target_input(&first, Some("v1"))).unwrap(), in_time()).await.unwrap();
+    assert_eq!(put.status, Status::Superseded);
+    assert_eq!(overtaking.world.tagged(TARGET, "v1").await, Some(second));
+    assert!(overtaking.world.by_digest(TARGET, &first).await.is_some(), "it may be pulled by digest");
 }

@@ -84,6 +84,9 @@ fn succeeded(region: &str) -> Value {
         "copied": copied(4, 4000),
         "put": {
             "status": "REPLICATED", "manifestsCopied": 3, "manifestsSkipped": 0,
+            "referrersCopied": 2, "referrersSkipped": 1, "referrersRefused": 1, "refusals": [{
+                "digest": Digest::of(b"signature"), "tag": null, "error": "InvalidInput", "message": "405",
+            }],
             "completedAt": "2026-11-16T01:54:40.250Z", "durationMs": 70,
         },
     })
@@ -106,7 +109,7 @@ fn input(round: u32, settled: &Value, outcomes: &[Value]) -> Value {
     json!({
         "execution": {"arn": EXECUTION, "name": "run-1", "startedAt": "2026-11-16T01:54:35Z"},
         "round": {
-            "image": image, "rule": "all", "round": round, "redrives": round - 1, "settled": settled, "outcomes": outcomes,
+            "image": image, "referrers": [{"digest": Digest::of(b"signature")}], "rule": "all", "round": round, "redrives": round - 1, "settled": settled, "outcomes": outcomes,
             "finishedAt": "2026-11-16T01:54:41Z",
         },
     })
@@ -152,7 +155,11 @@ async fn a_complete_round_is_reported_once_with_its_figures() {
         json!({
             "region": "us-west-2", "repository": REPOSITORY, "status": "REPLICATED", "round": 1,
             "step": null, "error": null, "message": null, "repositoryCreated": true,
-            "manifestsCopied": 3, "manifestsSkipped": 0, "layersCopied": 4, "layersStreamed": 3, "layersSkipped": 1,
+            "manifestsCopied": 3, "manifestsSkipped": 0,
+            "referrersCopied": 2, "referrersSkipped": 1, "referrersRefused": 1, "refusals": [{
+                "digest": Digest::of(b"signature"), "tag": null, "error": "InvalidInput", "message": "405",
+            }],
+            "layersCopied": 4, "layersStreamed": 3, "layersSkipped": 1,
             "layersForeign": 0, "bytesCopied": 4000, "bytesSkipped": 10, "shards": 1, "durationMs": 300,
             "completedAt": "2026-11-16T01:54:40.25Z", "lagMs": 6250,
         })
@@ -244,6 +251,7 @@ async fn a_redrive_hands_the_failed_targets_back_and_keeps_the_others() {
     let services = Services { redrives: 1, ..Services::default() };
     let output = report(&services, input(1, &json!([]), &outcomes)).await.unwrap();
     assert!(output.replicate);
+    assert_eq!(output.round.as_ref().unwrap().referrers[0].digest, Digest::of(b"signature"), "they go along");
     assert_eq!(services.events(), Vec::<Value>::new(), "the round was reported before it was redriven");
     let round = serde_json::to_value(&output).unwrap();
     assert_eq!(round["round"], 2);

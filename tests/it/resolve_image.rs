@@ -1,6 +1,10 @@
 //! ResolveImage against the local ECR.
 
+use std::time::Duration;
+
 use ecr_local::Fault;
+use futures::StreamExt as _;
+use jiff::Timestamp;
 use resolve_image::{Input, Output, Reason, handle};
 use serde_json::{Value, json};
 use shared::{
@@ -9,7 +13,7 @@ use shared::{
     serve::decode,
 };
 
-use crate::world::{OCI_INDEX, OCI_MANIFEST, REPOSITORY, SOURCE, TARGET, World, manifest};
+use crate::world::{OCI_INDEX, OCI_MANIFEST, REPOSITORY, SOURCE, TARGET, World, index, manifest};
 
 fn event(digest: &Digest, tag: Option<&str>) -> Value {
     let mut event = json!({
@@ -58,37 +62,134 @@ async fn a_push_is_pinned_and_counted() {
             "image": {
                 "region": SOURCE, "repository": REPOSITORY, "digest": digest.as_str(), "tag": "v1",
                 // Two configs of 15 bytes, one shared layer, one layer for each platform.
-                "mediaType": OCI_INDEX, "manifests": 3, "blobs": 5, "bytes": 120_030,
+                "mediaType": OCI_INDEX, "manifests": 3, "referrers": 0, "referrersLeftOut": 0, "blobs": 5, "bytes": 120_030,
                 "pushedAt": "2026-11-16T01:54:34Z",
             },
-            "rule": "all", "round": 1, "redrives": 0, "targets": [{"region": TARGET, "repository": REPOSITORY}], "settled": [],
+            "referrers": [], "rule": "all", "round": 1, "redrives": 0, "targets": [{"region": TARGET, "repository": REPOSITORY}], "settled": [],
         })
     );
 }
 
+/// An event of an untagged push, to a rule that asks for such, `age` after the push.
+fn untagged_event(digest: &Digest, age: Duration) -> Value {
+    let mut event = event(digest, Some(""));
+    event["untagged"] = json!(true);
+    event["event"]["time"] = json!(Timestamp::now() - age);
+    event
+}
+
 #[tokio::test]
-async fn an_untagged_index_is_replicated_whether_its_tag_is_absent_or_empty() {
+async fn what_is_pushed_without_a_tag_is_left_alone_unless_the_rule_asks_for_it() {
     let world = World::start().await;
-    let (digest, _) = world.push_index(None).await;
-    for tag in [None, Some("")] {
-        let output = resolve(&world, &event(&digest, tag)).await;
-        assert_eq!(output.round.unwrap().image.tag, None, "{tag:?}");
+    let image = world.push_image(None, &[b"config", b"layer"]).await;
+    let (index, _) = world.push_index(None).await;
+    for digest in [&image, &index] {
+        for tag in [None, Some("")] {
+            let output = resolve(&world, &event(digest, tag)).await;
+            assert!(!output.replicate);
+            assert_eq!(output.nothing_to_do.unwrap().reason, Reason::Untagged);
+        }
+        // A person who names it means it.
+        let image = json!({"repository": REPOSITORY, "digest": digest.as_str()});
+        assert!(resolve(&world, &json!({"image": image, "targets": [{"region": TARGET}]})).await.replicate);
+        let output = resolve(&world, &untagged_event(digest, Duration::from_mins(2))).await;
+        assert_eq!(output.round.unwrap().image.tag, None);
     }
 }
 
 #[tokio::test]
-async fn an_untagged_platform_is_left_to_its_index() {
+async fn an_untagged_image_is_looked_for_in_an_index_when_that_has_had_time_to_follow() {
     let world = World::start().await;
-    let digest = world.push_image(None, &[b"config", b"layer"]).await;
-    for tag in [None, Some("")] {
-        let output = resolve(&world, &event(&digest, tag)).await;
-        assert!(!output.replicate);
-        assert_eq!(output.nothing_to_do.unwrap().reason, Reason::UntaggedManifest);
+    let (index, children) = world.push_index(None).await;
+    let child = Digest::of(children[1].to_string().as_bytes());
+    let output = resolve(&world, &untagged_event(&child, Duration::from_secs(20))).await;
+    assert!(!output.replicate);
+    assert!(output.await_index && output.nothing_to_do.is_none(), "{output:?}");
+
+    let output = resolve(&world, &untagged_event(&child, Duration::from_mins(2))).await;
+    let nothing_to_do = output.nothing_to_do.unwrap();
+    assert_eq!(nothing_to_do.reason, Reason::InIndex);
+    assert!(nothing_to_do.message.contains(index.as_str()), "{}", nothing_to_do.message);
+}
+
+#[tokio::test]
+async fn what_belongs_to_an_image_is_found_with_what_belongs_to_that() {
+    let world = World::start().await;
+    let (digest, children) = world.push_index(Some("v1")).await;
+    let child = Digest::of(children[0].to_string().as_bytes());
+    let sbom = world.refer(&digest, "sbom", None).await;
+    let signed_sbom = world.refer(&sbom, "signature of the sbom", None).await;
+    let tag = |digest: &Digest, kind: &str| format!("{}.{kind}", digest.as_str().replace(':', "-"));
+    let signature = world.push_image(Some(&tag(&digest, "sig")), &[b"config", b"signature"]).await;
+    let attestation = world.push_image(Some(&tag(&child, "att")), &[b"config", b"attestation"]).await;
+    let of_attestation = world.push_image(Some(&tag(&attestation, "sig")), &[b"config", b"of the attestation"]).await;
+    world.push_image(Some("sha256-00.sig"), &[b"config", b"of something else"]).await;
+
+    let round = resolve(&world, &event(&digest, Some("v1"))).await.round.unwrap();
+    let found: Vec<(&Digest, Option<String>)> =
+        round.referrers.iter().map(|found| (&found.digest, found.tag.as_ref().map(ToString::to_string))).collect();
+    assert_eq!(found.len(), 5, "{found:#?}");
+    for wanted in [
+        (&sbom, None),
+        (&signed_sbom, None),
+        (&signature, Some(tag(&digest, "sig"))),
+        (&attestation, Some(tag(&child, "att"))),
+        (&of_attestation, Some(tag(&attestation, "sig"))),
+    ] {
+        assert!(found.contains(&wanted), "{wanted:?} is not in {found:#?}");
     }
-    // A person who names it means it.
-    let asked =
-        json!({"image": {"repository": REPOSITORY, "digest": digest.as_str()}, "targets": [{"region": TARGET}]});
-    assert!(resolve(&world, &asked).await.replicate);
+    let place = |digest| found.iter().position(|(found, _)| *found == digest).unwrap();
+    assert!(
+        place(&sbom) < place(&signed_sbom) && place(&attestation) < place(&of_attestation),
+        "each after its subject"
+    );
+    assert_eq!((round.image.manifests, round.image.referrers, round.image.referrers_left_out), (3, 5, 0));
+    assert_eq!(round.image.blobs, 5 + 2 + 5, "two configs, and a layer of each");
+}
+
+#[tokio::test]
+async fn what_is_in_the_index_itself_is_not_looked_for_beside_it() {
+    let world = World::start().await;
+    let image = world.push_image(None, &[b"config", b"layer"]).await;
+    let statement = World::referrer(&image, b"statement", "in the index");
+    for blob in [&b"{}"[..], b"statement"] {
+        world.push_blob(SOURCE, blob).await;
+    }
+    world.put(SOURCE, &statement, None).await;
+    let digest = world.put(SOURCE, &index(&[&manifest(&[b"config", b"layer"]), &statement]), Some("v1")).await;
+    let round = resolve(&world, &event(&digest, Some("v1"))).await.round.unwrap();
+    assert_eq!((round.image.manifests, round.referrers), (3, Vec::new()));
+}
+
+#[tokio::test]
+async fn referrers_without_number_are_counted_and_not_carried() {
+    let world = World::start().await;
+    let digest = world.push_image(Some("v1"), &[b"config", b"layer"]).await;
+    for blob in [&b"{}"[..], b"scan"] {
+        world.push_blob(SOURCE, blob).await;
+    }
+    let scans: Vec<Value> = (0..503).map(|number| World::referrer(&digest, b"scan", &number.to_string())).collect();
+    futures::stream::iter(&scans)
+        .for_each_concurrent(16, |scan| async { drop(world.put(SOURCE, scan, None).await) })
+        .await;
+    let round = resolve(&world, &event(&digest, Some("v1"))).await.round.unwrap();
+    assert_eq!((round.image.referrers, round.image.referrers_left_out), (500, 3));
+    assert!(serde_json::to_vec(&round).unwrap().len() < 64 * 1024, "Step Functions carries 256 KiB");
+}
+
+#[tokio::test]
+async fn schema_1_is_refused_by_name() {
+    let world = World::start().await;
+    world.push_blob(SOURCE, b"layer").await;
+    let schema_1 = json!({
+        "schemaVersion": 1, "name": "prod/app", "tag": "v1", "architecture": "amd64",
+        "fsLayers": [{"blobSum": Digest::of(b"layer")}], "history": [{"v1Compatibility": "{}"}],
+        "mediaType": "application/vnd.docker.distribution.manifest.v1+json",
+    });
+    let digest = world.put(SOURCE, &schema_1, Some("v1")).await;
+    let (error, message) = refusal(&world, &event(&digest, Some("v1"))).await;
+    assert_eq!(error, "InvalidInput");
+    assert!(message.contains("schema 1") && message.contains("push it again"), "{message}");
 }
 
 #[tokio::test]

@@ -2,8 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use resolve_image::INDEX_FOLLOWS_WITHIN;
 use serde_json::Value;
-use shared::error::{Class, ErrorName};
+use shared::{
+    contract::MOST_REPAIRS,
+    error::{Class, ErrorName},
+};
 
 const DEFINITION: &str = include_str!("../../statemachine/replicate-image.asl.json");
 const STATES_README: &str = include_str!("../../statemachine/README.md");
@@ -29,7 +33,7 @@ const RAISED: [(&str, &[ErrorName]); 5] = {
     use ErrorName::{
         AccessDenied, DigestMismatch, ImageNotFound, Internal, InvalidInput, LayersMissing, QuotaExceeded,
         RegistryThrottled, RegistryUnavailable, ReplicationIncomplete, ReportUndelivered, RepositoryNotFound,
-        TagConflict, UploadLost,
+        TagConflict, TagUnsettled, UploadLost,
     };
     [
         (
@@ -84,6 +88,7 @@ const RAISED: [(&str, &[ErrorName]); 5] = {
                 DigestMismatch,
                 LayersMissing,
                 TagConflict,
+                TagUnsettled,
                 QuotaExceeded,
                 Internal,
             ],
@@ -218,6 +223,19 @@ fn no_failure_leaves_its_iteration() {
     steps.sort_unstable();
     assert_eq!(steps, ["CopyLayers", "CopyShards", "EnsureRepository", "PutManifest"]);
     assert!(!DEFINITION.contains("\"Fail\""), "a Fail state fails again when redriven");
+}
+
+#[test]
+fn put_manifest_knows_which_repair_is_the_last() {
+    let states: BTreeMap<String, Value> = states().into_iter().collect();
+    let condition = states["AreRepairsLeft"]["Choices"][0]["Condition"].as_str().unwrap();
+    assert_eq!(condition, format!("{{% $states.input.repairs <= {MOST_REPAIRS} %}}"));
+}
+
+#[test]
+fn an_untagged_image_waits_as_long_as_resolve_image_wants() {
+    let states: BTreeMap<String, Value> = states().into_iter().collect();
+    assert_eq!(states["AwaitIndex"]["Seconds"], INDEX_FOLLOWS_WITHIN);
 }
 
 #[test]

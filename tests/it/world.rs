@@ -9,7 +9,7 @@ use aws_sdk_ecr::{
     primitives::Blob,
     types::{ImageIdentifier, LayerAvailability},
 };
-use ecr_local::{Config, EcrLocal};
+use ecr_local::{Config, EcrLocal, RepositoryView};
 use serde_json::{Value, json};
 use shared::{names::Digest, registry::Registries};
 
@@ -92,7 +92,17 @@ impl World {
     }
 
     pub(crate) async fn registries(&self) -> Registries {
-        Registries::new(sdk_config(&self.ecr.endpoint(), SOURCE).await).unwrap()
+        self.registries_of(SOURCE).await
+    }
+
+    /// As [`World::registries`], for functions in another source region.
+    pub(crate) async fn registries_of(&self, source: &str) -> Registries {
+        Registries::new(sdk_config(&self.ecr.endpoint(), source).await).unwrap()
+    }
+
+    /// What the repository has in a region.
+    pub(crate) fn view(&self, region: &str) -> RepositoryView {
+        self.ecr.view("123456789012", region, REPOSITORY).unwrap_or_default()
     }
 
     pub(crate) async fn client(&self, region: &str) -> Client {
@@ -145,10 +155,9 @@ impl World {
             signed(client.post(format!("{endpoint}/v2/{REPOSITORY}/blobs/uploads/"))).header("content-length", 0);
         let begun = begun.send().await.unwrap();
         let location = begun.headers()["location"].to_str().unwrap();
-        let upload = begun.url().join(location).unwrap();
-        let digest = Digest::of(b"");
-        let put = signed(client.put(upload)).query(&[("digest", digest.as_str())]).header("content-length", 0);
-        let put = put.send().await.unwrap();
+        let mut upload = begun.url().join(location).unwrap();
+        upload.query_pairs_mut().append_pair("digest", Digest::of(b"").as_str());
+        let put = signed(client.put(upload)).header("content-length", 0).send().await.unwrap();
         assert!(put.status().is_success(), "{put:?}");
     }
 
@@ -175,6 +184,24 @@ impl World {
             self.push_blob(SOURCE, blob).await;
         }
         self.put(SOURCE, &manifest(blobs), tag).await
+    }
+
+    /// A manifest that refers to `subject`, over one blob; `name` tells it from another.
+    pub(crate) fn referrer(subject: &Digest, blob: &[u8], name: &str) -> Value {
+        let mut referrer = manifest(&[b"{}", blob]);
+        referrer["artifactType"] = json!("application/vnd.example.signature");
+        referrer["annotations"] = json!({"name": name});
+        referrer["subject"] = json!({"mediaType": OCI_MANIFEST, "digest": subject.as_str(), "size": 1});
+        referrer["config"]["mediaType"] = json!("application/vnd.oci.empty.v1+json");
+        referrer
+    }
+
+    /// Pushes a referrer of `subject` to the source, with `content` for its layer; its digest.
+    pub(crate) async fn refer(&self, subject: &Digest, content: &str, tag: Option<&str>) -> Digest {
+        for blob in [&b"{}"[..], content.as_bytes()] {
+            self.push_blob(SOURCE, blob).await;
+        }
+        self.put(SOURCE, &Self::referrer(subject, content.as_bytes(), content), tag).await
     }
 
     /// Pushes an index of two platforms that share a layer; its digest and its children's manifests.
@@ -226,7 +253,8 @@ impl World {
 pub(crate) fn image_input(digest: &Digest, tag: Option<&str>) -> Value {
     json!({
         "region": SOURCE, "repository": REPOSITORY, "digest": digest.as_str(), "tag": tag,
-        "mediaType": OCI_MANIFEST, "manifests": 1, "blobs": 1, "bytes": 1, "pushedAt": null,
+        "mediaType": OCI_MANIFEST, "manifests": 1, "referrers": 0, "referrersLeftOut": 0, "blobs": 1, "bytes": 1,
+        "pushedAt": null,
     })
 }
 
@@ -235,6 +263,7 @@ pub(crate) fn target_input(digest: &Digest, tag: Option<&str>) -> Value {
     json!({
         "execution": "test",
         "image": image_input(digest, tag),
+        "referrers": [],
         "target": {"region": TARGET, "repository": REPOSITORY},
     })
 }
