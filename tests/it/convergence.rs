@@ -16,7 +16,7 @@ use aws_sdk_ecr::{Client, operation::put_image::PutImageError, types::ImageIdent
 use futures::FutureExt as _;
 use serde_json::{Value, json};
 use shared::{
-    error::{Class, Named as _, chain},
+    error::{Class, ErrorName, Named as _, chain},
     names::Digest,
     registry::Registries,
     serve::{Deadline, decode},
@@ -30,7 +30,7 @@ use crate::{
 const ACCOUNT: &str = "123456789012";
 const TAG: &str = "v1";
 
-/// The tag of the image that keeps the target's blobs, when all others are deleted.
+/// The tag of the image that keeps a region's blobs, when others are deleted.
 const KEEPER: &str = "keeper";
 
 /// How often a run may be tried: it is tried again only when something changed, so it needs no more than changes happen.
@@ -91,6 +91,15 @@ impl Image {
         ["layer", "referrer", "signature"].map(|kind| format!("{kind} of {name}"))
     }
 
+    /// Its manifests, parents before children.
+    fn pieces(&self, is_signed: bool) -> impl Iterator<Item = &Piece> {
+        [&self.index, &self.child, &self.referrer].into_iter().chain(is_signed.then_some(&self.signature))
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Piece> {
+        self.pieces(true)
+    }
+
     fn signature_tag(&self) -> String {
         format!("{}.sig", self.index.digest.as_str().replace(':', "-"))
     }
@@ -101,6 +110,8 @@ impl Image {
 enum Move {
     To(usize),
     Delete,
+    /// The image itself is deleted, with what belongs to it.
+    DeleteImage(usize),
 }
 
 /// What a wrong run does, one after the other.
@@ -153,6 +164,12 @@ const PLAN: Plan = Plan {
     is_checked: true,
 };
 
+impl Plan {
+    fn deletes_images(&self) -> bool {
+        self.moves.iter().any(|next| matches!(next, Move::DeleteImage(_)))
+    }
+}
+
 /// What the actors of a scene share.
 struct Props {
     plan: Plan,
@@ -191,6 +208,10 @@ async fn is_tagged(client: &Client, image: &Image) -> Result<bool, String> {
     let get = get.map_err(|error| format!("{error:?}"))?;
     let tagged = get.images().first().and_then(|image| image.image_id()?.image_digest());
     Ok(tagged == Some(image.index.digest.as_str()))
+}
+
+fn by_digest<'a>(pieces: impl Iterator<Item = &'a Piece>) -> Vec<ImageIdentifier> {
+    pieces.map(|piece| ImageIdentifier::builder().image_digest(piece.digest.as_str()).build()).collect()
 }
 
 async fn delete(client: &Client, ids: Vec<ImageIdentifier>) -> Result<(), String> {
@@ -247,6 +268,10 @@ impl Props {
                     actor.tell(error.name().as_str());
                     actor.news().await;
                 }
+                // The state machine reports the target as skipped.
+                Err(error) if error.name() == ErrorName::ImageNotFound && self.plan.deletes_images() => {
+                    return Ok(error.name().to_string());
+                }
                 Err(error) => return Err(format!("{}: {}", error.name(), chain(&error))),
             }
         }
@@ -288,6 +313,9 @@ impl Props {
                     self.event(&actor.stage, number + 2, image);
                 }
                 Move::Delete => delete(&source, vec![ImageIdentifier::builder().image_tag(TAG).build()]).await?,
+                Move::DeleteImage(image) => {
+                    delete(&source, by_digest(self.images[image].pieces(self.plan.is_signed))).await?;
+                }
             }
         }
         Ok("pushed".to_owned())
@@ -305,21 +333,27 @@ impl Tags {
             for blob in &blobs {
                 world.push_blob(region, blob).await;
             }
+            world.put(region, &manifest(&blobs), Some(KEEPER)).await;
         }
-        world.put(TARGET, &manifest(&blobs), Some(KEEPER)).await;
         let (source, target) = (world.client(SOURCE).await, world.client(TARGET).await);
-        for image in &images {
-            put(&source, &image.child, None).await.unwrap();
-            // A tag of its own: an image goes with its last tag.
-            put(&source, &image.index, Some(image.name)).await.unwrap();
-            put(&source, &image.referrer, None).await.unwrap();
-            if plan.is_signed {
-                put(&source, &image.signature, Some(&image.signature_tag())).await.unwrap();
-            }
-        }
         let config = sdk_config(&world.ecr.endpoint(), SOURCE).await;
         let props = Rc::new(Props { plan, images, config });
-        Self { world, props, source, target, initial: OnceCell::new() }
+        let tags = Self { world, props, source, target, initial: OnceCell::new() };
+        for image in &tags.props.images {
+            tags.push_whole(image).await;
+        }
+        tags
+    }
+
+    /// Pushes an image with all that belongs to it to the source.
+    async fn push_whole(&self, image: &Image) {
+        put(&self.source, &image.child, None).await.unwrap();
+        // A tag of its own: an image goes with its last tag.
+        put(&self.source, &image.index, Some(image.name)).await.unwrap();
+        put(&self.source, &image.referrer, None).await.unwrap();
+        if self.plan().is_signed {
+            put(&self.source, &image.signature, Some(&image.signature_tag())).await.unwrap();
+        }
     }
 
     fn plan(&self) -> &Plan {
@@ -333,16 +367,12 @@ impl Tags {
 
     /// What an image that is whole has at the target and `target` does not.
     fn missing<'a>(&self, target: &View, image: &'a Image) -> Vec<&'a str> {
-        let mut pieces = vec![&image.child, &image.index, &image.referrer];
-        if self.plan().is_signed {
-            let signature = target.tags.get(&image.signature_tag());
-            if signature.is_none_or(|digest| digest != image.signature.digest.as_str()) {
-                return vec!["its signature's tag"];
-            }
-            pieces.push(&image.signature);
+        let signature = target.tags.get(&image.signature_tag());
+        if self.plan().is_signed && signature.is_none_or(|digest| digest != image.signature.digest.as_str()) {
+            return vec!["its signature's tag"];
         }
-        let is_missing = |piece: &&&Piece| !target.images.contains(piece.digest.as_str());
-        pieces.iter().filter(is_missing).map(|piece| piece.name.as_str()).collect()
+        let is_missing = |piece: &&Piece| !target.images.contains(piece.digest.as_str());
+        image.pieces(self.plan().is_signed).filter(is_missing).map(|piece| piece.name.as_str()).collect()
     }
 }
 
@@ -352,8 +382,7 @@ impl Scene for Tags {
     }
 
     fn names(&self) -> BTreeMap<String, String> {
-        let images = self.props.images.iter();
-        let pieces = images.flat_map(|image| [&image.child, &image.index, &image.referrer, &image.signature]);
+        let pieces = self.props.images.iter().flat_map(Image::all);
         pieces.map(|piece| (piece.digest.to_string(), piece.name.clone())).collect()
     }
 
@@ -363,6 +392,9 @@ impl Scene for Tags {
         let is_tagged = |region: &str, image: &Image| {
             views[region].tags.get(TAG).is_some_and(|digest| digest == image.index.digest.as_str())
         };
+        for image in images.iter().filter(|image| !views[SOURCE].images.contains(image.index.digest.as_str())) {
+            self.push_whole(image).await;
+        }
         if !is_tagged(SOURCE, &images[plan.first]) {
             put(&self.source, &images[plan.first].index, Some(TAG)).await.unwrap();
         }
@@ -418,7 +450,20 @@ impl Scene for Tags {
     }
 
     fn is_fixed(&self, resource: &Resource) -> bool {
-        resource.region == SOURCE && resource.part != Part::Tag(TAG.to_owned()) && resource.part != Part::Everything
+        let deleted = self.plan().moves.iter().filter_map(|next| match next {
+            Move::DeleteImage(image) => Some(&self.props.images[*image]),
+            Move::To(_) | Move::Delete => None,
+        });
+        let is_written = match &resource.part {
+            Part::Tag(tag) => {
+                tag == TAG || deleted.into_iter().any(|image| tag == image.name || *tag == image.signature_tag())
+            }
+            Part::Image(digest) | Part::Referrers(digest) => {
+                deleted.flat_map(Image::all).any(|piece| piece.digest.as_str() == digest)
+            }
+            Part::Everything => true,
+        };
+        resource.region == SOURCE && !is_written
     }
 
     fn check(&self, views: &Views) -> Result<(), String> {
@@ -492,6 +537,18 @@ async fn a_tag_that_is_deleted_and_pushed_again_ends_on_the_image_that_it_was_pu
 #[tokio::test]
 async fn a_tag_that_is_deleted_is_never_seen_on_half_an_image() {
     in_every_order(Plan { title: "A, B, deleted", moves: &[Move::To(1), Move::Delete], ..PLAN }).await;
+}
+
+#[tokio::test]
+async fn an_image_that_is_deleted_when_its_tag_has_left_it_does_not_keep_the_tag() {
+    in_many_orders(Plan { title: "A, B, A deleted", moves: &[Move::To(1), Move::DeleteImage(0)], ..PLAN }).await;
+}
+
+#[tokio::test]
+#[ignore = "a run that is tried again when its image is gone does not look after the tag that it has put"]
+async fn an_image_that_is_deleted_while_its_run_is_killed_does_not_keep_the_tag() {
+    let (moves, kills) = (&[Move::To(1), Move::DeleteImage(0)], &[1]);
+    in_every_order(Plan { title: "A, killed once, B, A deleted", moves, kills, ..PLAN }).await;
 }
 
 #[tokio::test]

@@ -148,6 +148,11 @@ fn read_request(request: &HttpRequest, names: &BTreeMap<String, String>) -> Resu
 
     let text = |value: &Value| value.as_str().map(ToOwned::to_owned);
     let name = |digest: &str| names.get(digest).cloned().unwrap_or_else(|| digest.to_owned());
+    // Some tags are made of a digest: sha256-<hex>.sig
+    let name_of_tag = |tag: &str| match tag.replacen('-', ":", 1).split_once('.') {
+        Some((digest, kind)) if names.contains_key(digest) => format!("{}.{kind}", name(digest)),
+        _ => tag.to_owned(),
+    };
     let resource = |part: Part| Resource { region: region.clone(), part };
     let mut access = Access::default();
     let about = match operation.as_str() {
@@ -155,7 +160,7 @@ fn read_request(request: &HttpRequest, names: &BTreeMap<String, String>) -> Resu
             let mut about = BTreeSet::new();
             for id in body["imageIds"].as_array().into_iter().flatten() {
                 if let Some(tag) = text(&id["imageTag"]) {
-                    about.insert(tag.clone());
+                    about.insert(name_of_tag(&tag));
                     access.footprint.reads.insert(resource(Part::Tag(tag)));
                 }
                 if let Some(digest) = text(&id["imageDigest"]) {
@@ -183,7 +188,7 @@ fn read_request(request: &HttpRequest, names: &BTreeMap<String, String>) -> Resu
             access.makes = Some((resource(Part::Image(digest.clone())), referrers));
             let tag = text(&body["imageTag"]);
             access.footprint.writes.extend(tag.iter().map(|tag| resource(Part::Tag(tag.clone()))));
-            name(&digest) + &tag.map(|tag| format!(" as {tag}")).unwrap_or_default()
+            name(&digest) + &tag.map(|tag| format!(" as {}", name_of_tag(&tag))).unwrap_or_default()
         }
         _ => {
             access.footprint.writes.insert(resource(Part::Everything));
