@@ -63,9 +63,20 @@ pub async fn handle(registries: &Registries, input: TargetInput, deadline: Deadl
     let TargetInput { execution, image, referrers, repairs, target } = input;
     let source = registries.repository(&image.region, &image.repository);
     let target = registries.repository(&target.region, &target.repository);
-    let tree = walk(&source, &image.digest, &referrers).await?;
-
     let patience = Patience::until(deadline);
+    let tree = match walk(&source, &image.digest, &referrers).await {
+        Err(error) if error.name() == ErrorName::ImageNotFound => {
+            // It may have been here when this very run put the tag, and was killed before it could look again.
+            if let Some(tag) = &image.tag
+                && target.tagged(tag).await?.as_ref() == Some(&image.digest)
+            {
+                let mut placing = Placing::new(&source, &target, &patience);
+                placing.follow(tag, &image.digest, Tagged::Superseded).await?;
+            }
+            return Err(error.into());
+        }
+        tree => tree?,
+    };
     let mut placing = Placing::begin(&source, &target, &patience, &tree, image.tag.as_ref()).await?;
     let digests: HashSet<&Digest> = tree.manifests().map(|manifest| &manifest.digest).collect();
     let skipped = digests.iter().filter(|digest| placing.there.contains(**digest)).count();
@@ -173,6 +184,11 @@ struct Placing<'a> {
 }
 
 impl<'a> Placing<'a> {
+    /// The target before it was asked for anything.
+    fn new(source: &'a Repository, target: &'a Repository, patience: &'a Patience) -> Self {
+        Self { source, target, patience, there: HashSet::new(), tags: HashMap::new(), changed: false }
+    }
+
     /// Asks what the target has of `tree`: a call for each hundred manifests and tags.
     async fn begin(
         source: &'a Repository,
@@ -187,7 +203,7 @@ impl<'a> Placing<'a> {
         let tags: Vec<ImageTag> = tag.into_iter().chain(of_referrers).cloned().collect();
         let (there, tags) = target.manifests_and_tags(&digests, &tags).await?;
         let there = there.into_iter().map(|manifest| manifest.digest).collect();
-        Ok(Self { source, target, patience, there, tags, changed: false })
+        Ok(Self { there, tags, ..Self::new(source, target, patience) })
     }
 
     /// Whether the target has a referrer, tag and all.
