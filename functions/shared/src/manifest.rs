@@ -101,8 +101,6 @@ impl Named for ManifestError {
             Self::Malformed { .. } | Self::Schema1 { .. } | Self::Unsupported { .. } | Self::TooLarge { .. } => {
                 ErrorName::InvalidInput
             }
-            // Manifests are walked in the source alone: without its repository there is no image.
-            Self::Registry(error) if error.name() == ErrorName::RepositoryNotFound => ErrorName::ImageNotFound,
             Self::Registry(error) => error.name(),
         }
     }
@@ -264,7 +262,7 @@ impl Found {
                 return Ok(found);
             }
             let mut below = Vec::new();
-            for manifest in source.manifests(&level).await? {
+            for manifest in source.manifests(&level).await.map_err(RegistryError::of_source)? {
                 match manifest.references() {
                     Ok(references) => {
                         below.extend(references.children.iter().cloned());

@@ -83,6 +83,16 @@ impl Named for RegistryError {
     }
 }
 
+impl RegistryError {
+    /// The same error of the repository that the image is read from: without that, there is no image.
+    pub(crate) fn of_source(mut self) -> Self {
+        if self.name == ErrorName::RepositoryNotFound {
+            self.name = ErrorName::ImageNotFound;
+        }
+        self
+    }
+}
+
 /// What a registry answered.
 #[derive(Debug, thiserror::Error)]
 #[error("{code}: {message}")]
@@ -161,6 +171,7 @@ impl fmt::Debug for Authorization {
 }
 
 /// Throttling as ECR answers it: neither the status nor the name is in its model, so the SDK alone would not try again.
+/// A quota that is used up is none, though elsewhere in AWS its name is one of throttling.
 #[derive(Debug)]
 struct Throttling;
 
@@ -171,12 +182,13 @@ impl ClassifyRetry for Throttling {
             #[serde(rename = "__type")]
             code: String,
         }
-        let throttled = context.response().is_some_and(|response| {
-            let code = response.body().bytes().and_then(|body| serde_json::from_slice::<Body>(body).ok());
-            response.status().as_u16() == 429 || code.is_some_and(|body| body.code.ends_with("ThrottleException"))
-        });
-        if throttled {
+        let Some(response) = context.response() else { return RetryAction::NoActionIndicated };
+        let body = response.body().bytes().and_then(|body| serde_json::from_slice::<Body>(body).ok());
+        let code = body.map(|body| body.code).unwrap_or_default();
+        if response.status().as_u16() == 429 || code.ends_with("ThrottleException") {
             RetryAction::retryable_error(ErrorKind::ThrottlingError)
+        } else if code.ends_with("LimitExceededException") {
+            RetryAction::RetryForbidden
         } else {
             RetryAction::NoActionIndicated
         }
@@ -275,7 +287,12 @@ impl Repository {
             .resource_arn(repository.repository_arn.unwrap_or_default())
             .send()
             .await
-            .map_err(|error| self.failed("ListTagsForResource", error))?;
+            .map_err(|error| self.failed("ListTagsForResource", error));
+        let listed = match listed {
+            // It was deleted in between.
+            Err(error) if error.name == ErrorName::RepositoryNotFound => return Ok(None),
+            listed => listed?,
+        };
         let mut tags = listed.tags.unwrap_or_default();
         // AWS reserves these: CreateRepository refuses them.
         tags.retain(|tag| !tag.key().starts_with("aws:"));
@@ -552,7 +569,8 @@ impl Repository {
     ///
     /// # Errors
     /// `RegistryUnavailable` when no image of the repository has the blob, too: whether the image is gone is told by its
-    /// manifest, when the step is tried again. `RepositoryNotFound`, `AccessDenied`, `RegistryThrottled`.
+    /// manifest, when the step is tried again. `ImageNotFound` when the repository is gone, `AccessDenied`,
+    /// `RegistryThrottled`.
     pub async fn download_url(&self, digest: &Digest) -> Result<String, RegistryError> {
         let answer = self
             .client
@@ -561,7 +579,7 @@ impl Repository {
             .layer_digest(digest.as_str())
             .send()
             .await
-            .map_err(|error| self.failed("GetDownloadUrlForLayer", error))?;
+            .map_err(|error| self.failed("GetDownloadUrlForLayer", error).of_source())?;
         Ok(answer.download_url.unwrap_or_default())
     }
 
@@ -762,13 +780,14 @@ impl Repository {
             return self.error(operation, ErrorName::RegistryUnavailable, error);
         };
         let status = answer.raw().status().as_u16();
-        let code = answer.err().code().map_or_else(|| format!("HTTP {status}"), ToOwned::to_owned);
-        let name = name_of(operation, &code, status);
-        self.refused(operation, name, &code, answer.err().message().unwrap_or("no message"))
+        let code = answer.err().code().unwrap_or_default();
+        let name = name_of(operation, code, status);
+        let told = if code.is_empty() { format!("HTTP {status}") } else { code.to_owned() };
+        self.refused(operation, name, &told, answer.err().message().unwrap_or("no message"))
     }
 }
 
-/// The name of what ECR calls `code`, or else answers with the HTTP status `status`.
+/// The name of what ECR calls `code`, or else answers with the HTTP status `status`. No code is "".
 fn name_of(operation: &str, code: &str, status: u16) -> ErrorName {
     match code {
         // Neither is in the service's model, and documents differ in the name.
@@ -797,6 +816,8 @@ fn name_of(operation: &str, code: &str, status: u16) -> ErrorName {
             405 => ErrorName::InvalidInput,
             429 => ErrorName::RegistryThrottled,
             500.. => ErrorName::RegistryUnavailable,
+            // An answer that cannot be read, or that leads elsewhere: something is between here and ECR.
+            _ if code.is_empty() => ErrorName::RegistryUnavailable,
             _ if code.contains("AccessDenied") || code.contains("Token") => ErrorName::AccessDenied,
             _ => ErrorName::Internal,
         },
@@ -830,6 +851,9 @@ mod tests {
         assert_eq!(name_of("PutImage", "", 405), ErrorName::InvalidInput);
         assert_eq!(name_of("PutImage", "ServerException", 500), ErrorName::RegistryUnavailable);
         assert_eq!(name_of("PutImage", "", 503), ErrorName::RegistryUnavailable);
+        for unreadable in [200, 307, 400, 404] {
+            assert_eq!(name_of("PutImage", "", unreadable), ErrorName::RegistryUnavailable, "{unreadable}");
+        }
         assert_eq!(name_of("PutImage", "LayerPartTooSmallException", 400), ErrorName::Internal);
     }
 }
