@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::events::Events;
 use crate::faults::{Faults, Meanwhile};
 use crate::guarded::Guarded;
+use crate::halt::Halt;
 use crate::manifest::Manifest;
 use crate::names::{Digest, ImageTag, Registry, RepositoryName};
 use crate::quota::Quota;
@@ -29,6 +30,7 @@ pub(crate) struct Ecr {
     pub(crate) blobs: Blobs,
     pub(crate) counters: Arc<Counters>,
     pub(crate) faults: Faults,
+    pub(crate) halt: Halt,
     pub(crate) put_image_quota: Quota,
     pub(crate) events: Option<Events>,
     pub(crate) secret: Secret,

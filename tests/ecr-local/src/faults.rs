@@ -386,6 +386,8 @@ pub struct FaultState {
     pub remaining_skip: u64,
     /// How often it will still be answered; `None` for ever.
     pub remaining_times: Option<u64>,
+    /// How often it was answered.
+    pub met: u64,
 }
 
 #[derive(Debug)]
@@ -406,7 +408,7 @@ struct Scripted {
 impl Scripted {
     /// Whether the fault is met by a call that it matches, which uses it up by one.
     fn is_met(&mut self) -> bool {
-        let Self { state: FaultState { fault, remaining_skip, remaining_times }, chance } = self;
+        let Self { state: FaultState { fault, remaining_skip, remaining_times, met }, chance } = self;
         if *remaining_times == Some(0) {
             return false;
         }
@@ -418,6 +420,7 @@ impl Scripted {
             return false;
         }
         *remaining_times = remaining_times.map(|times| times - 1);
+        *met += 1;
         true
     }
 }
@@ -440,7 +443,7 @@ impl Faults {
         let mut script = self.0.lock();
         let chance = Chance::new(script.seed, script.faults.len());
         let (remaining_skip, remaining_times) = (fault.skip, fault.times);
-        script.faults.push(Scripted { state: FaultState { fault, remaining_skip, remaining_times }, chance });
+        script.faults.push(Scripted { state: FaultState { fault, remaining_skip, remaining_times, met: 0 }, chance });
     }
 
     pub(crate) fn list(&self) -> Vec<FaultState> {

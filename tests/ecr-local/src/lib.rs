@@ -30,6 +30,7 @@ mod events;
 mod faults;
 mod gate;
 mod guarded;
+mod halt;
 mod manifest;
 mod names;
 mod quota;
@@ -46,6 +47,7 @@ mod wire;
 
 pub use config::{Config, MissingLayerAnswer, RepeatedImmutableTagAnswer};
 pub use faults::{Fault, FaultState, Meanwhile};
+pub use halt::Moment;
 pub use repository::RepositoryView;
 pub use server::EcrLocal;
 pub use shape::Shape;

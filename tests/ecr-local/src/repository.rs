@@ -318,6 +318,10 @@ impl Repository {
         RepositoryView { tags: tags.collect(), images: images.collect() }
     }
 
+    pub(crate) fn layer_sizes(&self) -> BTreeMap<String, u64> {
+        self.layers.iter().map(|(digest, layer)| (digest.to_string(), layer.blob.size)).collect()
+    }
+
     /// The size of an image's config and layers; of an index, its largest image's.
     pub(crate) fn image_size(&self, manifest: &Manifest) -> u64 {
         if manifest.children.is_empty() {

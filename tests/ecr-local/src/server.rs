@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicU64;
 use axum::Router;
 use axum::middleware;
 use axum::routing::{any, get, post};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::blobs::Blobs;
 use crate::config::Config;
@@ -19,6 +19,7 @@ use crate::events::Events;
 use crate::faults::{Fault, FaultState, Faults};
 use crate::gate::Gate;
 use crate::guarded::Guarded;
+use crate::halt::{self, Halt, Moment};
 use crate::names::{Account, Region, Registry, RepositoryName};
 use crate::quota::Quota;
 use crate::repository::{Repository, RepositoryView};
@@ -55,6 +56,7 @@ impl EcrLocal {
             store: Guarded::default(),
             counters,
             faults: Faults::new(config.seed),
+            halt: Halt::default(),
             put_image_quota: Quota::new(config.put_image_rate),
             events,
             secret: Secret::random(),
@@ -109,6 +111,14 @@ impl EcrLocal {
         self.ecr.store.lock().repository(&registry, &name).ok().map(Repository::view)
     }
 
+    /// The size of each layer of a repository, as [`EcrLocal::view`].
+    #[must_use]
+    pub fn layers(&self, account: &str, region: &str, repository: &str) -> Option<BTreeMap<String, u64>> {
+        let registry = Registry { account: Account::try_from(account).ok()?, region: Region::try_from(region).ok()? };
+        let name = RepositoryName::try_from(repository).ok()?;
+        self.ecr.store.lock().repository(&registry, &name).ok().map(Repository::layer_sizes)
+    }
+
     /// Adds a fault.
     pub fn fault(&self, fault: Fault) {
         self.ecr.faults.add(fault);
@@ -128,6 +138,17 @@ impl EcrLocal {
     /// Has the faults with a probability be drawn by another seed, from the start.
     pub fn seed(&self, seed: u64) {
         self.ecr.faults.seed(seed);
+    }
+
+    /// Lets so many requests of any kind pass. From the next one on nothing is answered any more, until [`EcrLocal::go_on`]: for
+    /// a client that is killed there, and whose requests are given up then. What this gives back resolves when it is so far.
+    pub fn halt_after(&self, requests: u64, moment: Moment) -> oneshot::Receiver<()> {
+        self.ecr.halt.set(requests, moment)
+    }
+
+    /// Answers again. Requests that were not answered stay so.
+    pub fn go_on(&self) {
+        self.ecr.halt.clear();
     }
 
     /// Forgets all open uploads of a region: whoever goes on with one is told that it is unknown.
@@ -217,7 +238,8 @@ fn listen(port: u16) -> io::Result<TcpListener> {
 fn serve(listener: TcpListener, router: Router, gate: Gate) -> io::Result<()> {
     let door = Door(tokio::net::TcpListener::from_std(listener)?);
     let mut closed = gate.ecr.listeners.closed.clone();
-    let router = router.layer(middleware::from_fn_with_state(gate, wire::pass));
+    let router = router.layer(middleware::from_fn_with_state(gate.clone(), wire::pass));
+    let router = router.layer(middleware::from_fn_with_state(gate, halt::pass));
     tokio::spawn(async move {
         let stop = async move {
             // Nothing is ever sent: the change is that the sender is gone.
