@@ -96,6 +96,16 @@ bench: ARCH := $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64)
 bench: package ## Measure the functions beside other programs, on this machine (RUNS=5, ARGS=--help)
 	@NO_PROXY=127.0.0.1,localhost cargo run --release --quiet --locked --package bench -- $(ARGS)
 
+# The tests draw some hundred runs; this many take minutes.
+RUNS ?= 10000
+
+.PHONY: reliability
+reliability: nextest ## Replicate under faults that RUNS=10000 seeds draw, and killed at every call: target/reliability
+	rm -rf target/reliability
+	RELIABILITY=$(CURDIR)/target/reliability RUNS=$(RUNS) \
+		cargo nextest run --package it --locked --profile reliability -E 'test(/^runs::/)'
+	cat target/reliability/results.json
+
 NEXTEST_VERSION := 0.9.143
 
 # Where cargo-nextest is not installed, this project's own.

@@ -1,6 +1,9 @@
 //! Report against a stand-in for Step Functions and EventBridge.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicU32, Ordering},
+};
 
 use axum::{
     Json, Router,
@@ -19,29 +22,45 @@ use shared::{
 
 use crate::world::{REPOSITORY, SOURCE, image_input, sdk_config};
 
-const EXECUTION: &str = "arn:aws:states:eu-central-1:123456789012:execution:ecr-replicator-replicate-image:run-1";
+pub(crate) const EXECUTION: &str =
+    "arn:aws:states:eu-central-1:123456789012:execution:ecr-replicator-replicate-image:run-1";
 
 /// Answers DescribeExecution with a redrive count, and keeps the entries of PutEvents.
 #[derive(Clone, Default)]
-struct Services {
-    redrives: u32,
-    refuse_events: bool,
+pub(crate) struct Services {
+    pub(crate) redrives: Arc<AtomicU32>,
+    /// How many of the next PutEvents are refused.
+    pub(crate) refused_events: Arc<AtomicU32>,
     refuse_questions: bool,
     events: Arc<Mutex<Vec<Value>>>,
 }
 
 impl Services {
-    async fn start(&self) -> Dependencies {
+    /// Serves them, and gives back their URL.
+    pub(crate) async fn listen(&self) -> String {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let router = Router::new().route("/", post(answer)).with_state(self.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Dependencies::new(&sdk_config(&endpoint, SOURCE).await)
+        endpoint
     }
 
-    fn events(&self) -> Vec<Value> {
+    async fn start(&self) -> Dependencies {
+        Dependencies::new(&sdk_config(&self.listen().await, SOURCE).await)
+    }
+
+    /// The entries of PutEvents that were taken.
+    pub(crate) fn events(&self) -> Vec<Value> {
         self.events.lock().unwrap().clone()
     }
+}
+
+pub(crate) fn counter(at: u32) -> Arc<AtomicU32> {
+    Arc::new(AtomicU32::new(at))
+}
+
+fn is_used_up_by_one(left: &AtomicU32) -> bool {
+    left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
 }
 
 async fn answer(State(services): State<Services>, headers: HeaderMap, body: String) -> (StatusCode, Json<Value>) {
@@ -54,11 +73,11 @@ async fn answer(State(services): State<Services>, headers: HeaderMap, body: Stri
             assert_eq!(body["executionArn"], EXECUTION);
             let described = json!({
                 "executionArn": EXECUTION, "stateMachineArn": "machine", "status": "RUNNING", "startDate": 1.0,
-                "redriveCount": services.redrives,
+                "redriveCount": services.redrives.load(Ordering::SeqCst),
             });
             (StatusCode::OK, Json(described))
         }
-        "AWSEvents.PutEvents" if services.refuse_events => {
+        "AWSEvents.PutEvents" if is_used_up_by_one(&services.refused_events) => {
             let entry = json!({"ErrorCode": "ThrottlingException", "ErrorMessage": "slow down"});
             (StatusCode::OK, Json(json!({"FailedEntryCount": 1, "Entries": [entry]})))
         }
@@ -248,7 +267,7 @@ async fn what_was_there_is_known_when_the_copy_is_complete() {
 #[tokio::test]
 async fn a_redrive_hands_the_failed_targets_back_and_keeps_the_others() {
     let outcomes = [succeeded("eu-west-1"), failed("us-west-2", "CopyLayers", "AccessDenied", "no")];
-    let services = Services { redrives: 1, ..Services::default() };
+    let services = Services { redrives: counter(1), ..Services::default() };
     let output = report(&services, input(1, &json!([]), &outcomes)).await.unwrap();
     assert!(output.replicate);
     assert_eq!(output.round.as_ref().unwrap().referrers[0].digest, Digest::of(b"signature"), "they go along");
@@ -260,7 +279,7 @@ async fn a_redrive_hands_the_failed_targets_back_and_keeps_the_others() {
     assert_eq!(round["settled"].as_array().unwrap().len(), 1);
 
     // The second round succeeds: its report has both targets, each with its round.
-    let services = Services { redrives: 1, ..Services::default() };
+    let services = Services { redrives: counter(1), ..Services::default() };
     let output = report(&services, input(2, &round["settled"], &[succeeded("us-west-2")])).await.unwrap();
     assert!(!output.replicate);
     let document = document(&services.events()[0]);
@@ -272,18 +291,18 @@ async fn a_redrive_hands_the_failed_targets_back_and_keeps_the_others() {
 #[tokio::test]
 async fn a_second_round_that_fails_is_reported_and_can_be_redriven_too() {
     let outcome = [failed("us-west-2", "CopyLayers", "AccessDenied", "no")];
-    let services = Services { redrives: 1, ..Services::default() };
+    let services = Services { redrives: counter(1), ..Services::default() };
     let error = report(&services, input(2, &json!([]), &outcome)).await.unwrap_err();
     assert_eq!(error.name(), ErrorName::ReplicationIncomplete);
     assert_eq!(document(&services.events()[0])["round"], 2);
-    let services = Services { redrives: 2, ..Services::default() };
+    let services = Services { redrives: counter(2), ..Services::default() };
     let output = report(&services, input(2, &json!([]), &outcome)).await.unwrap();
     assert_eq!(output.round.unwrap().round, 3);
 }
 
 #[tokio::test]
 async fn a_report_that_is_not_taken_is_retried_by_name() {
-    let services = Services { refuse_events: true, ..Services::default() };
+    let services = Services { refused_events: counter(1), ..Services::default() };
     let error = report(&services, input(1, &json!([]), &[succeeded("eu-west-1")])).await.unwrap_err();
     assert_eq!(error.name(), ErrorName::ReportUndelivered);
     assert_eq!(
@@ -295,7 +314,7 @@ async fn a_report_that_is_not_taken_is_retried_by_name() {
 #[tokio::test]
 async fn a_redrive_before_the_round_is_no_redrive_of_it() {
     // ResolveImage had failed, and the execution was redriven: the first round is reported like any other.
-    let services = Services { redrives: 1, ..Services::default() };
+    let services = Services { redrives: counter(1), ..Services::default() };
     let mut input = input(1, &json!([]), &[failed("us-west-2", "CopyLayers", "AccessDenied", "no")]);
     input["round"]["redrives"] = json!(1);
     let error = report(&services, input).await.unwrap_err();

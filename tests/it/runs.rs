@@ -1,0 +1,636 @@
+//! Executions that meet several faults, and are killed: what is at the targets then, and after a redrive in a registry that works
+//! again. Drawn by seeds; and, for each image, stopped at every single call.
+//!
+//! `RELIABILITY=<directory>` writes what was measured there, `RUNS` is how many seeds, `FIRST_SEED` the first of them, and
+//! `CASE` plays one case that a failure told.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, VecDeque},
+    fmt::Write as _,
+    fs::File,
+    io::{Read as _, Seek as _, Write as _},
+    panic::AssertUnwindSafe,
+    pin::pin,
+    sync::{LazyLock, atomic::Ordering},
+    time::Duration,
+};
+
+use aws_config::SdkConfig;
+use ecr_local::{EcrLocal, Fault, Meanwhile, Moment};
+use futures::{
+    FutureExt as _, StreamExt as _,
+    future::{Either, select},
+    stream,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use shared::{
+    contract::{Round, Status},
+    error::ErrorName,
+    names::Digest,
+};
+use tokio::sync::oneshot;
+
+use crate::{
+    execution::{Course, Failed, Functions, Iteration, State, Told},
+    matrix,
+    report::Services,
+    sample::{IMAGES, Sample, Way, Wrong, digest, execution_input},
+    world::{REPOSITORY, SOURCE, TARGET, sdk_config},
+};
+
+const ACCOUNT: &str = "123456789012";
+
+/// How many seeds a test draws, unless `RUNS` says otherwise.
+const RUNS: u64 = 150;
+
+/// How many runs are under way at once: most of them wait.
+const SIDE_BY_SIDE: usize = 48;
+
+/// After this, a run hangs.
+const PATIENCE: Duration = Duration::from_mins(5);
+
+/// The most faults of a run.
+const MOST_FAULTS: usize = 5;
+
+/// After so many redrives in a registry that works, a run never ends.
+const MOST_REDRIVES: u32 = 60;
+
+/// How many of the cases that went wrong are made small.
+const SHRUNK: usize = 3;
+
+/// A fault of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Meets {
+    /// The state before which it begins.
+    state: State,
+    /// What the tables of docs/reliability.md call it.
+    name: String,
+    fault: Fault,
+}
+
+/// A kill of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Kill {
+    /// The requests since the last one, or since the beginning.
+    after: u64,
+    /// Whether the request that it comes with took effect.
+    is_late: bool,
+}
+
+/// What happens in a run. The same case meets the same faults at the same calls; which of the layers that are copied side by
+/// side meets one is chance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Case {
+    way: Way,
+    faults: Vec<Meets>,
+    kills: Vec<Kill>,
+    /// How many times EventBridge refuses the report.
+    refused_events: u32,
+    /// Of what is drawn while it runs.
+    seed: u64,
+}
+
+impl Case {
+    /// The case of a seed.
+    fn of(seed: u64) -> Self {
+        static ROWS: LazyLock<Vec<matrix::Row>> = LazyLock::new(matrix::rows);
+        let mut random = fastrand::Rng::with_seed(seed);
+        let ways = [Way::Stream, Way::Stream, Way::Parts, Way::Parts, Way::Unsigned, Way::Untagged];
+        let way = *random.choice(&ways).unwrap();
+        // A fault that this way cannot meet would be none.
+        let rows: Vec<&matrix::Row> = ROWS
+            .iter()
+            .filter(|row| match way {
+                Way::Parts => !row.call.operation.starts_with("v2:") && row.call.operation != "GetAuthorizationToken",
+                Way::Stream | Way::Unsigned | Way::Untagged => row.call.way != Way::Parts,
+            })
+            .filter(|row| row.call.operation != "DescribeImages" || way == Way::Untagged)
+            .collect();
+        let faults = (0..random.usize(1..=MOST_FAULTS)).map(|_| {
+            let row = *random.choice(&rows).unwrap();
+            let fault = row.fault.clone().skip(row.fault.skip + random.u64(0..5)).times(random.u64(1..=4));
+            // Some that last are met now and then; and a few of those that are not waited for, for ever.
+            let fault = match random.u8(0..10) {
+                0 | 1 => fault.for_ever().probability(0.2),
+                2 if row.kind != matrix::Kind::Awaited => fault.for_ever(),
+                _ => fault,
+            };
+            Meets { state: row.call.state, name: row.name.to_owned(), fault }
+        });
+        let faults = faults.collect();
+        let kills = (0..[0, 0, 0, 1, 1, 2][random.usize(0..6)])
+            .map(|_| Kill { after: random.u64(0..30), is_late: random.bool() })
+            .collect();
+        let refused_events = [0, 0, 0, 0, 1, 9][random.usize(0..6)];
+        Self { way, faults, kills, refused_events, seed }
+    }
+
+    /// Cases that are less than this one, by one thing.
+    fn smaller(&self) -> Vec<Self> {
+        let mut smaller = Vec::new();
+        for place in 0..self.faults.len() {
+            let mut case = self.clone();
+            case.faults.remove(place);
+            smaller.push(case);
+        }
+        for place in 0..self.kills.len() {
+            let mut case = self.clone();
+            case.kills.remove(place);
+            smaller.push(case);
+        }
+        if self.refused_events > 0 {
+            smaller.push(Self { refused_events: 0, ..self.clone() });
+        }
+        for (place, Meets { fault, .. }) in self.faults.iter().enumerate() {
+            let simple = [
+                (fault.probability.is_some()).then(|| Fault { probability: None, times: Some(1), ..fault.clone() }),
+                (fault.times != Some(1)).then(|| fault.clone().times(1)),
+                (fault.skip > 0).then(|| fault.clone().skip(fault.skip - 1)),
+            ];
+            for fault in simple.into_iter().flatten() {
+                let mut case = self.clone();
+                case.faults[place].fault = fault;
+                smaller.push(case);
+            }
+        }
+        smaller
+    }
+}
+
+/// What was seen in runs.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Seen {
+    runs: u64,
+    redrives: u64,
+    /// By the name of the fault.
+    faults_injected: BTreeMap<String, u64>,
+    kills: u64,
+    images_right: u64,
+    /// Executions that had nothing to do, for the image was gone.
+    nothing_to_do: u64,
+    /// Of rounds and executions, by the error's name.
+    named_errors: BTreeMap<String, u64>,
+    wrong_images: u64,
+    half_tagged_images: u64,
+    unreported_outcomes: u64,
+    /// Errors that no retrier and no catcher has a name for.
+    unnamed_errors: u64,
+    not_right_after_redrive: u64,
+    /// Runs in which a layer was sent again that was there whole.
+    layers_sent_again: u64,
+    panics: u64,
+    hangs: u64,
+    /// How many bytes were sent again, by run that was killed.
+    #[serde(skip)]
+    sent_again: Vec<u64>,
+}
+
+impl Seen {
+    fn add(&mut self, other: Self) {
+        self.runs += other.runs;
+        self.redrives += other.redrives;
+        self.kills += other.kills;
+        self.images_right += other.images_right;
+        self.nothing_to_do += other.nothing_to_do;
+        self.wrong_images += other.wrong_images;
+        self.half_tagged_images += other.half_tagged_images;
+        self.unreported_outcomes += other.unreported_outcomes;
+        self.unnamed_errors += other.unnamed_errors;
+        self.not_right_after_redrive += other.not_right_after_redrive;
+        self.layers_sent_again += other.layers_sent_again;
+        self.panics += other.panics;
+        self.hangs += other.hangs;
+        for (name, count) in other.faults_injected {
+            *self.faults_injected.entry(name).or_default() += count;
+        }
+        for (name, count) in other.named_errors {
+            *self.named_errors.entry(name).or_default() += count;
+        }
+        self.sent_again.extend(other.sent_again);
+    }
+}
+
+/// What must not happen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Bad {
+    Wrong(Wrong),
+    Unreported(String),
+    Unnamed(String),
+    NotRight(String),
+    SentAgain(String),
+    Panic,
+    Hang,
+}
+
+/// The environment of a run: the faults that begin, and the kills.
+struct Disturbed<'a> {
+    ecr: &'a EcrLocal,
+    waiting: RefCell<Vec<Meets>>,
+    kills: RefCell<VecDeque<Kill>>,
+    next: RefCell<Option<oneshot::Receiver<()>>>,
+    /// The bytes of those layers that the target did not have whole, at each kill.
+    unfinished: RefCell<Vec<u64>>,
+}
+
+impl<'a> Disturbed<'a> {
+    fn begin(ecr: &'a EcrLocal, case: &Case) -> Self {
+        let disturbed = Self {
+            ecr,
+            waiting: RefCell::new(case.faults.clone()),
+            kills: RefCell::new(case.kills.clone().into()),
+            next: RefCell::default(),
+            unfinished: RefCell::default(),
+        };
+        disturbed.arm();
+        disturbed
+    }
+
+    fn arm(&self) {
+        let Some(kill) = self.kills.borrow_mut().pop_front() else { return };
+        let moment = if kill.is_late { Moment::After } else { Moment::Before };
+        *self.next.borrow_mut() = Some(self.ecr.halt_after(kill.after, moment));
+    }
+
+    fn is_over(&self) -> bool {
+        self.next.borrow().is_none()
+    }
+}
+
+impl Course for Disturbed<'_> {
+    fn enters(&self, state: State) {
+        self.waiting.borrow_mut().retain(|meets| {
+            if meets.state == state {
+                self.ecr.fault(meets.fault.clone());
+            }
+            meets.state != state
+        });
+    }
+
+    async fn invoke<T>(&self, invocation: impl Future<Output = T>) -> Option<T> {
+        let Some(killed) = self.next.take() else { return Some(invocation.await) };
+        match select(pin!(invocation), killed).await {
+            Either::Left((answer, killed)) => {
+                *self.next.borrow_mut() = Some(killed);
+                return Some(answer);
+            }
+            // What it had under way goes with it.
+            Either::Right((_, invocation)) => drop(invocation),
+        }
+        let there = self.ecr.layers(ACCOUNT, TARGET, REPOSITORY).unwrap_or_default();
+        let missing = IMAGES.blobs.iter().filter(|blob| !there.contains_key(Digest::of(blob).as_str()));
+        self.unfinished.borrow_mut().push(missing.map(|blob| blob.len() as u64).sum());
+        self.ecr.go_on();
+        self.arm();
+        None
+    }
+}
+
+/// One execution from its start to its last redrive.
+struct Run<'a> {
+    case: &'a Case,
+    sample: &'a Sample,
+    functions: Functions,
+    services: Services,
+    client: &'a reqwest::Client,
+    seen: Seen,
+    /// Something at the target was deleted that this program had put there.
+    is_tampered_with: bool,
+    /// The source was said not to have what it has: nobody can tell.
+    is_lied_to: bool,
+}
+
+impl<'a> Run<'a> {
+    async fn set(case: &'a Case, sample: &'a Sample, tools: &'a Tools) -> Self {
+        let services = Services::default();
+        services.refused_events.store(case.refused_events, Ordering::SeqCst);
+        let endpoint = services.listen().await;
+        let config = tools.config.clone().into_builder().endpoint_url(endpoint).build();
+        let functions = Functions::new(&sample.config, &config, case.way.uploads());
+        let (client, seen) = (&tools.client, Seen { runs: 1, ..Seen::default() });
+        Self { case, sample, functions, services, client, seen, is_tampered_with: false, is_lied_to: false }
+    }
+
+    fn is_source_whole(&self) -> bool {
+        let there = self.sample.world.view(SOURCE);
+        let (image, _) = self.case.way.whole();
+        image.iter().all(|manifest| there.images.contains_key(digest(manifest).as_str()))
+    }
+
+    /// Counts an error, which must have a name in the contract.
+    fn note(&mut self, failed: &Failed) -> Result<(), Bad> {
+        if failed.error().is_none() && !failed.is_killed() {
+            return Err(Bad::Unnamed(format!("{failed:?}")));
+        }
+        *self.seen.named_errors.entry(failed.name.clone()).or_default() += 1;
+        Ok(())
+    }
+
+    /// Lets all be well from now on.
+    fn calm(&mut self) {
+        for state in self.sample.world.ecr.faults().into_iter().filter(|state| state.met > 0) {
+            let fault = state.fault;
+            let deletes = matches!(fault.meanwhile, Some(Meanwhile::DeleteRepository | Meanwhile::DeleteImage(_)));
+            self.is_tampered_with |= deletes && fault.region.as_deref() == Some(TARGET);
+            let name = self.case.faults.iter().find(|meets| meets.fault == fault).map(|meets| meets.name.clone());
+            let name = name.unwrap_or_default();
+            self.is_lied_to |= ["NotFound", "Inaccessible"].iter().any(|lie| name.contains(lie));
+            *self.seen.faults_injected.entry(name).or_default() += state.met;
+        }
+        self.sample.world.ecr.clear_faults();
+        self.services.refused_events.store(0, Ordering::SeqCst);
+    }
+
+    /// Holds the target to what was told of it.
+    async fn look(&mut self, iterations: &[Iteration]) -> Result<(), Bad> {
+        let told = iterations.iter().find_map(|iteration| iteration.ended.as_ref().ok());
+        let told = told.filter(|_| !self.is_tampered_with);
+        match self.sample.wrong(self.case.way, told, self.client).await {
+            Some(Wrong::Tag(_)) if self.is_tampered_with => Ok(()),
+            Some(wrong) => Err(Bad::Wrong(wrong)),
+            None => Ok(()),
+        }
+    }
+
+    async fn iterate(&mut self, course: &impl Course, round: &Round) -> Result<Vec<Iteration>, Bad> {
+        let mut iterations = Vec::new();
+        for target in &round.targets {
+            let iteration = self.functions.replicate(course, round, target).await;
+            if let Err(failed) = &iteration.ended {
+                self.note(failed)?;
+            }
+            iterations.push(iteration);
+        }
+        Ok(iterations)
+    }
+
+    /// Reports a round, and holds the event to what happened.
+    async fn report(
+        &mut self,
+        course: &impl Course,
+        round: &Round,
+        iterations: &[Iteration],
+    ) -> Result<Result<Told, Failed>, Bad> {
+        let before = self.services.events().len();
+        let told = self.functions.report(course, round, iterations).await;
+        let events = self.services.events().split_off(before);
+        // Not delivered is said so; and what a redrive hands back is told by the round after it.
+        let is_told = match &told {
+            Ok(Told::Again(_)) => true,
+            Ok(Told::Done) => !events.is_empty(),
+            Err(failed) => !events.is_empty() || failed.name == "ReportUndelivered" || failed.is_killed(),
+        };
+        if !is_told {
+            return Err(Bad::Unreported(format!("round {}", round.round)));
+        }
+        for event in events {
+            let report: Value = serde_json::from_str(event["Detail"].as_str().unwrap()).unwrap();
+            for iteration in iterations {
+                let region = iteration.target.region.as_str();
+                let targets = report["targets"].as_array().unwrap();
+                let target = targets.iter().find(|target| target["region"] == region);
+                let (status, error) = match &iteration.ended {
+                    Ok(put) => (put.status, Value::Null),
+                    Err(failed) => (status_of(failed), json!(failed.name)),
+                };
+                if !target.is_some_and(|target| target["status"] == json!(status) && target["error"] == error) {
+                    return Err(Bad::Unreported(format!("{region}: {status:?} {error}, and told is {target:?}")));
+                }
+            }
+        }
+        if let Err(failed) = &told {
+            self.note(failed)?;
+        }
+        Ok(told)
+    }
+
+    /// The execution with all that happens to it, and what is redriven of it when all is well again.
+    async fn go(&mut self) -> Result<(), Bad> {
+        let case = self.case;
+        let ecr = &self.sample.world.ecr;
+        let course = Disturbed::begin(ecr, case);
+        let input = execution_input(case.way);
+        let mut resolved = self.functions.resolve(&course, &input).await;
+        while let Err(failed) = &resolved {
+            self.note(failed)?;
+            self.calm();
+            if failed.error() == Some(ErrorName::RepositoryNotFound) && !self.is_source_whole() {
+                return self.look(&[]).await;
+            }
+            self.redrive(failed)?;
+            resolved = self.functions.resolve(&course, &input).await;
+        }
+        let Ok(Some(mut round)) = resolved else {
+            self.calm();
+            self.seen.nothing_to_do += 1;
+            let is_gone = self.is_lied_to || !self.is_source_whole();
+            return if is_gone { Ok(()) } else { Err(Bad::NotRight("it is said to be gone".to_owned())) };
+        };
+        let mut iterations = self.iterate(&course, &round).await?;
+        let mut told = self.report(&course, &round, &iterations).await?;
+        self.calm();
+        if course.is_over() {
+            self.look(&iterations).await?;
+        }
+        while !matches!(told, Ok(Told::Done)) {
+            match told {
+                Ok(Told::Again(next)) => {
+                    round = *next;
+                    iterations = self.iterate(&course, &round).await?;
+                }
+                Ok(Told::Done) => {}
+                Err(failed) => self.redrive(&failed)?,
+            }
+            told = self.report(&course, &round, &iterations).await?;
+        }
+        self.seen.kills = course.unfinished.borrow().len() as u64;
+        ecr.go_on();
+        self.look(&iterations).await?;
+        let is_there = iterations.iter().all(|iteration| iteration.ended.is_ok());
+        if is_there {
+            self.seen.images_right += 1;
+        } else if self.is_source_whole() && !self.is_lied_to {
+            return Err(Bad::NotRight(format!("{iterations:?}")));
+        }
+        // What a kill leaves is what there would be without it, and no layer is sent again that was there whole.
+        if case.faults.is_empty() {
+            let (image, referrer) = case.way.whole();
+            let there = self.sample.world.view(TARGET).images.len();
+            if there != image.len() + usize::from(referrer.is_some()) {
+                return Err(Bad::Wrong(Wrong::Image(format!("there are {there} manifests"))));
+            }
+            let sent = self.sample.world.uploaded(TARGET);
+            let image: u64 = case.way.blobs().iter().map(|blob| blob.len() as u64).sum();
+            let unfinished: u64 = course.unfinished.borrow().iter().sum();
+            if sent > image + unfinished {
+                return Err(Bad::SentAgain(format!("{sent} of {image}, and {unfinished} were under way")));
+            }
+            self.seen.sent_again.push(sent.saturating_sub(image));
+        }
+        Ok(())
+    }
+
+    fn redrive(&mut self, failed: &Failed) -> Result<(), Bad> {
+        self.seen.redrives += 1;
+        let redrives = self.services.redrives.fetch_add(1, Ordering::SeqCst);
+        if redrives < MOST_REDRIVES {
+            return Ok(());
+        }
+        Err(Bad::NotRight(format!("{failed:?} after {redrives} redrives")))
+    }
+}
+
+/// What Report makes of an error.
+fn status_of(failed: &Failed) -> Status {
+    match failed.error() {
+        Some(ErrorName::ImageNotFound) => Status::Skipped,
+        Some(ErrorName::TagConflict) => Status::Conflict,
+        _ => Status::Failed,
+    }
+}
+
+/// What runs share: clients take longer to make than a run to go.
+struct Tools {
+    config: SdkConfig,
+    client: reqwest::Client,
+}
+
+impl Tools {
+    async fn new() -> Self {
+        Self { config: sdk_config("http://127.0.0.1:9/", SOURCE).await, client: reqwest::Client::new() }
+    }
+}
+
+/// Plays a case.
+async fn play(case: &Case, tools: &Tools) -> (Seen, Option<Bad>) {
+    let whole = async {
+        let sample = Sample::set(case.way, &tools.config).await;
+        sample.world.ecr.seed(case.seed);
+        let mut run = Run::set(case, &sample, tools).await;
+        let bad = run.go().await.err();
+        (run.seen, bad)
+    };
+    let ended = tokio::time::timeout(PATIENCE, AssertUnwindSafe(whole).catch_unwind()).await;
+    let (mut seen, bad) = match ended {
+        Ok(Ok(ended)) => ended,
+        Ok(Err(_)) => (Seen::default(), Some(Bad::Panic)),
+        Err(_) => (Seen::default(), Some(Bad::Hang)),
+    };
+    match &bad {
+        None => {}
+        Some(Bad::Wrong(Wrong::Image(_))) => seen.wrong_images = 1,
+        Some(Bad::Wrong(Wrong::Tag(_))) => seen.half_tagged_images = 1,
+        Some(Bad::Unreported(_)) => seen.unreported_outcomes = 1,
+        Some(Bad::Unnamed(_)) => seen.unnamed_errors = 1,
+        Some(Bad::NotRight(_)) => seen.not_right_after_redrive = 1,
+        Some(Bad::SentAgain(_)) => seen.layers_sent_again = 1,
+        Some(Bad::Panic) => seen.panics = 1,
+        Some(Bad::Hang) => seen.hangs = 1,
+    }
+    (seen, bad)
+}
+
+/// The least case that is bad as this one is; it is played twice before it counts as good, for not all of it is in our hands.
+async fn shrink(mut case: Case, tools: &Tools) -> (Case, Bad, Seen) {
+    let (mut seen, bad) = play(&case, tools).await;
+    let mut bad = bad.unwrap_or_else(|| Bad::NotRight("not seen again".to_owned()));
+    'smaller: loop {
+        for smaller in case.smaller() {
+            for _ in 0..2 {
+                if let (also, Some(worse)) = play(&smaller, tools).await {
+                    (case, bad, seen) = (smaller, worse, also);
+                    continue 'smaller;
+                }
+            }
+        }
+        return (case, bad, seen);
+    }
+}
+
+/// Plays cases side by side; fails with the least reproduction of each that is bad, and writes down what was seen.
+async fn play_all(name: &str, cases: impl Iterator<Item = Case>) {
+    let tools = &Tools::new().await;
+    let played = stream::iter(cases).map(async |case| {
+        let (seen, bad) = play(&case, tools).await;
+        (case, seen, bad)
+    });
+    let (mut seen, mut bad_cases) = (Seen::default(), Vec::new());
+    let mut played = std::pin::pin!(played.buffer_unordered(SIDE_BY_SIDE));
+    while let Some((case, of_case, bad)) = played.next().await {
+        seen.add(of_case);
+        bad_cases.extend(bad.map(|bad| (case, bad)));
+    }
+    write_down(name, &seen);
+    let mut told = String::new();
+    for (case, first) in bad_cases.into_iter().take(SHRUNK) {
+        let (small, bad, _) = shrink(case.clone(), tools).await;
+        let [case, small] = [case, small].map(|case| serde_json::to_string(&case).unwrap());
+        writeln!(told, "{first:?}\n  CASE='{case}'\nleast: {bad:?}\n  CASE='{small}'").unwrap();
+    }
+    assert!(told.is_empty(), "{seen:#?}\n{told}");
+    assert!(seen.runs > 0, "nothing was played");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_that_meet_several_faults() {
+    let number = |name: &str, default| std::env::var(name).map_or(default, |text| text.parse::<u64>().unwrap());
+    let first = number("FIRST_SEED", 0);
+    let cases: Vec<Case> = match std::env::var("CASE") {
+        Ok(case) => vec![serde_json::from_str(&case).unwrap()],
+        Err(_) => (first..first + number("RUNS", RUNS)).map(Case::of).collect(),
+    };
+    play_all("faults", cases.into_iter()).await;
+}
+
+fn killed(way: Way, kills: Vec<Kill>) -> Case {
+    Case { way, faults: Vec::new(), kills, refused_events: 0, seed: 0 }
+}
+
+/// How many requests an execution makes that nothing disturbs.
+async fn requests(way: Way, tools: &Tools) -> u64 {
+    let case = killed(way, Vec::new());
+    let sample = Sample::set(way, &tools.config).await;
+    let stats =
+        || -> u64 { sample.world.ecr.stats().regions.values().map(|region| region.calls.values().sum::<u64>()).sum() };
+    let before = stats();
+    let mut run = Run::set(&case, &sample, tools).await;
+    assert_eq!(run.go().await, Ok(()));
+    stats() - before
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_that_are_stopped_at_every_call() {
+    let tools = Tools::new().await;
+    let mut cases = Vec::new();
+    for way in [Way::Stream, Way::Parts, Way::Untagged] {
+        let requests = requests(way, &tools).await;
+        for is_late in [false, true] {
+            cases.extend((0..requests).map(|after| killed(way, vec![Kill { after, is_late }])));
+            // One call further each time, until it is done.
+            cases.push(killed(way, (0..requests).map(|after| Kill { after, is_late }).collect()));
+        }
+    }
+    play_all("kills", cases.into_iter()).await;
+}
+
+/// Writes what was seen as a member of results.json, where `RELIABILITY` says so. Tests have processes of their own.
+fn write_down(name: &str, seen: &Seen) {
+    let Some(directory) = std::env::var_os("RELIABILITY") else { return };
+    std::fs::create_dir_all(&directory).unwrap();
+    let path = std::path::Path::new(&directory).join("results.json");
+    let mut file = File::options().read(true).write(true).create(true).truncate(false).open(path).unwrap();
+    file.lock().unwrap();
+    let mut text = String::new();
+    file.read_to_string(&mut text).unwrap();
+    let mut results: Value = if text.is_empty() { json!({}) } else { serde_json::from_str(&text).unwrap() };
+    results[name] = json!(seen);
+    if !seen.sent_again.is_empty() {
+        let (most, sum) = (seen.sent_again.iter().max(), seen.sent_again.iter().sum::<u64>());
+        results[name]["bytesSentAgain"] = json!({"most": most, "perKill": sum / seen.kills.max(1)});
+    }
+    file.set_len(0).unwrap();
+    file.rewind().unwrap();
+    file.write_all(format!("{results:#}\n").as_bytes()).unwrap();
+}

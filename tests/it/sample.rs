@@ -1,0 +1,214 @@
+//! The images that meet faults, in a registry of their own, and the eye that looks at what came of them.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, LazyLock},
+};
+
+use aws_config::{Region, SdkConfig};
+use aws_sdk_ecr::{Client, primitives::Blob};
+use ecr_local::{Config, EcrLocal};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use shared::{
+    contract::{Put, Status},
+    copy::Uploads,
+    names::Digest,
+};
+
+use crate::world::{OCI_INDEX, PART_SIZE, REPOSITORY, SOURCE, TARGET, World, index, layer, manifest};
+
+/// What is replicated, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Way {
+    /// The tagged index, its layers streamed.
+    Stream,
+    /// As that, without the referrer: what is read of the source is read one after the other.
+    Unsigned,
+    /// The tagged index, its layers by parts.
+    Parts,
+    /// An image without a tag, which no index has.
+    Untagged,
+}
+
+impl Way {
+    /// The roads that its layers may take.
+    pub(crate) fn uploads(self) -> Uploads {
+        if self == Self::Parts { Uploads::Parts } else { Uploads::Auto }
+    }
+
+    /// The image's manifest, and its tag.
+    fn root(self) -> (&'static Value, Option<&'static str>) {
+        if self == Self::Untagged { (&IMAGES.lone, None) } else { (&IMAGES.index, Some("v1")) }
+    }
+
+    /// The blobs of the image and of what belongs to it.
+    pub(crate) fn blobs(self) -> &'static [Vec<u8>] {
+        // The first one is the layer that only the index has.
+        &IMAGES.blobs[usize::from(self == Self::Untagged)..]
+    }
+
+    /// The manifests of the image, and those that belong to it.
+    pub(crate) fn whole(self) -> (Vec<&'static Value>, Option<&'static Value>) {
+        let images = &*IMAGES;
+        match self {
+            Self::Untagged => (vec![&images.lone], None),
+            Self::Unsigned => (images.platforms.iter().chain([&images.index]).collect(), None),
+            Self::Stream | Self::Parts => {
+                (images.platforms.iter().chain([&images.index]).collect(), Some(&images.signature))
+            }
+        }
+    }
+}
+
+/// The images at the source.
+pub(crate) struct Images {
+    pub(crate) blobs: Vec<Vec<u8>>,
+    pub(crate) platforms: [Value; 2],
+    pub(crate) index: Value,
+    pub(crate) signature: Value,
+    /// Without a tag, and in no index.
+    lone: Value,
+}
+
+pub(crate) fn digest(manifest: &Value) -> Digest {
+    Digest::of(manifest.to_string().as_bytes())
+}
+
+pub(crate) static IMAGES: LazyLock<Images> = LazyLock::new(|| {
+    // Two parts.
+    let layer = layer(1, usize::try_from(PART_SIZE).unwrap() + 4000);
+    let platforms = [manifest(&[b"amd64", &layer]), manifest(&[b"arm64", &layer])];
+    let index = index(&[&platforms[0], &platforms[1]]);
+    // Its blobs are the image's: it makes no difference which of them meets a fault.
+    let mut signature = manifest(&[b"amd64", &layer]);
+    signature["artifactType"] = json!("application/vnd.example.signature");
+    signature["subject"] = json!({"mediaType": OCI_INDEX, "digest": digest(&index).as_str(), "size": 1});
+    let lone = manifest(&[b"amd64", b"arm64"]);
+    Images { blobs: vec![layer, b"amd64".to_vec(), b"arm64".to_vec()], platforms, index, signature, lone }
+});
+
+/// A registry of its own, with the images at the source.
+pub(crate) struct Sample {
+    pub(crate) world: World,
+    /// For its clients.
+    pub(crate) config: SdkConfig,
+}
+
+/// What must not be at a target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Wrong {
+    /// Other bytes than those of a digest, or an image without all of its blobs; or one that is told to be there, and is not.
+    Image(String),
+    /// A tag on what is not whole, or on another image; or one that is told to be there, and is not.
+    Tag(String),
+}
+
+impl Sample {
+    /// The images of `way`; `config` is that of its clients, but for the endpoint.
+    pub(crate) async fn set(way: Way, config: &SdkConfig) -> Self {
+        let ecr = EcrLocal::start(Config { part_size: PART_SIZE, ..Config::default() }).await.unwrap();
+        let config = config.clone().into_builder().endpoint_url(ecr.endpoint()).build();
+        let sample = Self { world: World { ecr: Arc::new(ecr) }, config };
+        sample.push(way).await;
+        sample
+    }
+
+    /// The images, at the source: as `World` pushes them, but with one client.
+    async fn push(&self, way: Way) {
+        let client = Client::new(&self.config);
+        client.create_repository().repository_name(REPOSITORY).send().await.unwrap();
+        let images = &*IMAGES;
+        for blob in &images.blobs {
+            let upload = client.initiate_layer_upload().repository_name(REPOSITORY).send().await.unwrap();
+            let id = upload.upload_id().unwrap();
+            let part = client.upload_layer_part().repository_name(REPOSITORY).upload_id(id).part_first_byte(0);
+            let part = part.part_last_byte(i64::try_from(blob.len()).unwrap() - 1).layer_part_blob(Blob::new(&**blob));
+            part.send().await.unwrap();
+            let complete = client.complete_layer_upload().repository_name(REPOSITORY).upload_id(id);
+            complete.layer_digests(Digest::of(blob).as_str()).send().await.unwrap();
+        }
+        let [amd64, arm64] = &images.platforms;
+        let manifests = [(amd64, None), (arm64, None), (&images.index, Some("v1")), (&images.lone, None)];
+        let signature = (way != Way::Unsigned).then_some((&images.signature, None));
+        for (manifest, tag) in manifests.into_iter().chain(signature) {
+            let put = client.put_image().repository_name(REPOSITORY).image_manifest(manifest.to_string());
+            let media_type = manifest["mediaType"].as_str().unwrap();
+            let put = put.image_manifest_media_type(media_type).set_image_tag(tag.map(str::to_owned));
+            put.send().await.unwrap();
+        }
+    }
+
+    /// What is wrong at the target, when an execution has ended, and what it `told` where it succeeded. Takes all faults away.
+    pub(crate) async fn wrong(&self, way: Way, told: Option<&Put>, client: &reqwest::Client) -> Option<Wrong> {
+        self.world.ecr.clear_faults();
+        let there = self.world.view(TARGET);
+        let config = aws_sdk_ecr::config::Builder::from(&self.config).region(Region::new(TARGET)).build();
+        let token = Client::from_conf(config).get_authorization_token().send().await.unwrap();
+        let token = &token.authorization_data()[0];
+        let (endpoint, token) = (token.proxy_endpoint().unwrap(), token.authorization_token().unwrap());
+        let mut read = BTreeSet::new();
+        for (digest, content) in &there.images {
+            if Digest::of(content.as_bytes()).as_str() != digest {
+                return Some(Wrong::Image(format!("{digest} has other bytes")));
+            }
+            // A blob is read as any client reads it.
+            let manifest: Value = serde_json::from_str(content).unwrap();
+            let config = manifest.get("config").into_iter();
+            let blobs = config.chain(manifest["layers"].as_array().into_iter().flatten());
+            for blob in blobs.map(|blob| blob["digest"].as_str().unwrap()) {
+                if !read.insert(blob.to_owned()) {
+                    continue;
+                }
+                let request = client.get(format!("{endpoint}/v2/{REPOSITORY}/blobs/{blob}"));
+                let answer = request.header("authorization", format!("Basic {token}")).send().await.unwrap();
+                let content = answer.bytes().await.unwrap();
+                if Digest::of(&content).as_str() != blob {
+                    return Some(Wrong::Image(format!("blob {blob} is missing, or another")));
+                }
+            }
+        }
+        let (root, tag) = way.root();
+        let tagged = tag.and_then(|tag| there.tags.get(tag));
+        if tagged.is_some_and(|tagged| *tagged != digest(root).as_str())
+            || there.tags.len() > usize::from(tag.is_some())
+        {
+            return Some(Wrong::Tag(format!("other tags: {:?}", there.tags)));
+        }
+        let is_superseded = told.is_some_and(|put| put.status == Status::Superseded);
+        if told.is_some() && !is_superseded && tagged.is_none() != tag.is_none() {
+            return Some(Wrong::Tag("it is told to be tagged, and is not".to_owned()));
+        }
+        let (image, referrer) = way.whole();
+        let referrer = referrer.filter(|_| told.is_none_or(|put| put.referrers_refused == 0));
+        for manifest in image.into_iter().chain(referrer) {
+            if there.images.get(digest(manifest).as_str()) != Some(&manifest.to_string()) {
+                let lacks = format!("it lacks {}", digest(manifest));
+                if tagged.is_some() {
+                    return Some(Wrong::Tag(lacks));
+                }
+                if told.is_some() {
+                    return Some(Wrong::Image(lacks));
+                }
+            }
+        }
+        None
+    }
+}
+
+/// What the state machine is started with.
+pub(crate) fn execution_input(way: Way) -> Value {
+    let targets = json!([{"region": TARGET}]);
+    if way != Way::Untagged {
+        return json!({"image": {"repository": REPOSITORY, "tag": "v1"}, "targets": targets});
+    }
+    // So long ago that an index would have followed.
+    let time = Timestamp::from_second(Timestamp::now().as_second() - resolve_image::INDEX_FOLLOWS_WITHIN - 1).unwrap();
+    let detail = json!({
+        "result": "SUCCESS", "repository-name": REPOSITORY, "image-digest": digest(&IMAGES.lone).as_str(),
+        "action-type": "PUSH",
+    });
+    let event = json!({"detail-type": "ECR Image Action", "region": SOURCE, "time": time, "detail": detail});
+    json!({"event": event, "untagged": true, "targets": targets})
+}
