@@ -581,12 +581,12 @@ struct Armed<'a> {
     sample: &'a Sample,
     state: State,
     fault: Fault,
-    is_armed: Cell<bool>,
+    has_begun: Cell<bool>,
 }
 
 impl Course for Armed<'_> {
     fn enters(&self, state: State) {
-        if state == self.state && !self.is_armed.replace(true) {
+        if state == self.state && !self.has_begun.replace(true) {
             self.sample.world.ecr.reset_stats();
             self.sample.world.ecr.fault(self.fault.clone());
         }
@@ -597,7 +597,7 @@ impl Course for Armed<'_> {
 async fn execute(sample: &Sample, row: &Row, fault: Fault, time: Option<Duration>) -> Result<Put, Failed> {
     let functions = Functions::new(&sample.config, &sample.config, row.call.way.uploads());
     let functions = if let Some(time) = time { functions.with_time(time) } else { functions };
-    let course = Armed { sample, state: row.call.state, fault, is_armed: Cell::new(false) };
+    let course = Armed { sample, state: row.call.state, fault, has_begun: Cell::new(false) };
     let round = functions.resolve(&course, &execution_input(row.call.way)).await?.unwrap();
     functions.replicate(&course, &round, &round.targets[0]).await.ended
 }
@@ -643,7 +643,7 @@ async fn verdict(row: &Row, for_ever: bool, config: &SdkConfig, client: &reqwest
         });
         Verdict { text, wrong }
     };
-    let whole = tokio::time::timeout(PATIENCE, AssertUnwindSafe(cell).catch_unwind()).await;
+    let whole = tokio::time::timeout(PATIENCE, AssertUnwindSafe(Box::pin(cell)).catch_unwind()).await;
     let broken = |text: &str| Verdict { text: text.to_owned(), wrong: Some(text.to_owned()) };
     whole.map_or_else(|_| broken("HANGS"), |ended| ended.unwrap_or_else(|_| broken("PANICS")))
 }

@@ -11,7 +11,6 @@ use std::{
     fs::File,
     io::{Read as _, Seek as _, Write as _},
     panic::AssertUnwindSafe,
-    pin::pin,
     sync::{LazyLock, atomic::Ordering},
     time::Duration,
 };
@@ -271,7 +270,7 @@ impl Course for Disturbed<'_> {
 
     async fn invoke<T>(&self, invocation: impl Future<Output = T>) -> Option<T> {
         let Some(killed) = self.next.take() else { return Some(invocation.await) };
-        match select(pin!(invocation), killed).await {
+        match select(Box::pin(invocation), killed).await {
             Either::Left((answer, killed)) => {
                 *self.next.borrow_mut() = Some(killed);
                 return Some(answer);
@@ -512,7 +511,7 @@ async fn play(case: &Case, tools: &Tools) -> (Seen, Option<Bad>) {
         let bad = run.go().await.err();
         (run.seen, bad)
     };
-    let ended = tokio::time::timeout(PATIENCE, AssertUnwindSafe(whole).catch_unwind()).await;
+    let ended = tokio::time::timeout(PATIENCE, AssertUnwindSafe(Box::pin(whole)).catch_unwind()).await;
     let (mut seen, bad) = match ended {
         Ok(Ok(ended)) => ended,
         Ok(Err(_)) => (Seen::default(), Some(Bad::Panic)),
@@ -596,7 +595,7 @@ async fn requests(way: Way, tools: &Tools) -> u64 {
         || -> u64 { sample.world.ecr.stats().regions.values().map(|region| region.calls.values().sum::<u64>()).sum() };
     let before = stats();
     let mut run = Run::set(&case, &sample, tools).await;
-    assert_eq!(run.go().await, Ok(()));
+    assert_eq!(Box::pin(run.go()).await, Ok(()));
     stats() - before
 }
 

@@ -142,6 +142,7 @@ impl EcrLocal {
 
     /// Lets so many requests of any kind pass. From the next one on nothing is answered any more, until [`EcrLocal::go_on`]: for
     /// a client that is killed there, and whose requests are given up then. What this gives back resolves when it is so far.
+    #[must_use]
     pub fn halt_after(&self, requests: u64, moment: Moment) -> oneshot::Receiver<()> {
         self.ecr.halt.set(requests, moment)
     }

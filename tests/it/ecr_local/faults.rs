@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 use aws_sdk_ecr::Client;
 use aws_sdk_ecr::error::ProvideErrorMetadata as _;
 use aws_sdk_ecr::types::{Image, ImageIdentifier, Layer, LayerAvailability};
-use ecr_local::{Config, Fault, FaultState, Meanwhile, RegionStats, Stats};
+use ecr_local::{Config, Fault, FaultState, Meanwhile, Moment, RegionStats, Stats};
 use serde_json::{Value, json};
 
 use super::layers::{part, refused_part};
@@ -28,7 +28,7 @@ async fn a_fault_is_answered_where_and_as_often_as_it_was_asked_for() {
         assert_eq!(error.code(), Some("ThrottlingException"));
     }
     initiate.clone().repository_name("app").send().await.unwrap();
-    assert_eq!(ecr.faults()[0].remaining_times, Some(0));
+    assert_eq!((ecr.faults()[0].remaining_times, ecr.faults()[0].met), (Some(0), 2));
 
     ecr.fault(Fault::new("InitiateLayerUpload", 500, "ServerException").for_ever());
     for _ in 0..3 {
@@ -283,6 +283,32 @@ async fn an_answer_may_be_no_json() {
     let answer = error.raw_response().unwrap();
     assert_eq!((answer.status().as_u16(), answer.body().bytes().map(<[u8]>::len)), (200, Some(20)));
     assert_eq!(describe.send().await.unwrap().repositories().len(), 1);
+}
+
+#[tokio::test]
+async fn a_client_is_stopped_at_a_request_that_takes_effect_or_does_not() {
+    let World { ecr, client } = World::with_repository("app").await;
+    let make = |name: &str| client.create_repository().repository_name(name).send();
+    let names = async || {
+        let described = client.describe_repositories().send().await.unwrap();
+        let mut names: Vec<_> =
+            described.repositories().iter().map(|it| it.repository_name().unwrap().to_owned()).collect();
+        names.sort();
+        names
+    };
+    for (moment, there) in [(Moment::Before, &["app", "b1"][..]), (Moment::After, &["app", "b1", "c1", "c2"])] {
+        let name = if moment == Moment::Before { "b" } else { "c" };
+        let halted = ecr.halt_after(1, moment);
+        make(&format!("{name}1")).await.unwrap();
+        let second = format!("{name}2");
+        tokio::select! {
+            biased;
+            halted = halted => halted.unwrap(),
+            answer = make(&second) => panic!("it was answered: {answer:?}"),
+        }
+        ecr.go_on();
+        assert_eq!(names().await, there);
+    }
 }
 
 #[tokio::test]
