@@ -192,6 +192,9 @@ impl Wanted {
 /// seconds before the index that it is in. `AwaitIndex` in the state machine waits as long.
 pub const INDEX_FOLLOWS_WITHIN: i64 = 60;
 
+/// How many indexes are read at a time: they are in memory.
+const INDEXES_AT_ONCE: usize = 100;
+
 /// By how many seconds an event's time and an image's may differ: events have whole seconds.
 const CLOCK_MARGIN: i64 = 60;
 
@@ -257,10 +260,12 @@ pub async fn handle(registries: &Registries, Input { execution, input }: Input) 
 async fn index_of(source: &Repository, digest: &Digest, pushed_at: Timestamp) -> Result<Option<Digest>, Error> {
     let since = Timestamp::from_second(pushed_at.as_second() - CLOCK_MARGIN).unwrap_or(pushed_at);
     let indexes = source.indexes_since(since).await?;
-    for index in source.manifests(&indexes).await? {
-        // One that cannot be read names nothing.
-        if index.references().is_ok_and(|references| references.children.contains(digest)) {
-            return Ok(Some(index.digest));
+    for indexes in indexes.chunks(INDEXES_AT_ONCE) {
+        for index in source.manifests(indexes).await? {
+            // One that cannot be read names nothing.
+            if index.references().is_ok_and(|references| references.children.contains(digest)) {
+                return Ok(Some(index.digest));
+            }
         }
     }
     Ok(None)

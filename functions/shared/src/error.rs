@@ -130,20 +130,29 @@ pub fn shorten(text: &str, limit: usize) -> String {
     format!("{}…", &text[..end])
 }
 
-/// `text` without the query of any URL in it: a presigned URL's query is a credential.
+/// `text` without what is a credential: the query of a URL, which signs it, the user and the password in one, and what
+/// begins with `X-Amz-` elsewhere, for a refused signature is answered with the headers that it was computed from.
 fn redact(text: &str) -> String {
     let mut redacted = String::with_capacity(text.len());
     for word in text.split_inclusive(char::is_whitespace) {
-        let query = word.find("://").and_then(|scheme| Some(scheme + word[scheme..].find('?')?));
-        let Some(query) = query else {
+        let Some(begin) = secret(word) else {
             redacted.push_str(word);
             continue;
         };
-        redacted.push_str(&word[..query]);
-        redacted.push_str("?(redacted)");
+        redacted.push_str(&word[..begin]);
+        redacted.push_str("(redacted)");
         redacted.extend(word.chars().last().filter(|last| last.is_whitespace()));
     }
     redacted
+}
+
+/// Where the secret in `word` begins, if there is one.
+fn secret(word: &str) -> Option<usize> {
+    let url = word.find("://").map(|scheme| scheme + "://".len());
+    let query = url.and_then(|url| Some(url + word[url..].find('?')? + 1));
+    let user = url.filter(|&url| word[url..].split('/').next().is_some_and(|host| host.contains('@')));
+    let signed = word.to_ascii_lowercase().find("x-amz-");
+    [query, user, signed].into_iter().flatten().min()
 }
 
 #[cfg(test)]
@@ -169,6 +178,21 @@ mod tests {
             diagnostic.error_message,
             "layer unreadable: what?https://bucket.s3.example/layer?(redacted) failed"
         );
+    }
+
+    #[test]
+    fn what_is_a_credential_is_not_told() {
+        for (text, told) in [
+            ("no secret: what? a@b", "no secret: what? a@b"),
+            ("to https://a.example/b, then", "to https://a.example/b, then"),
+            ("(https://a.example/b?c=d&e=ä)\n", "(https://a.example/b?(redacted)\n"),
+            ("via http://user:word@proxy:80/ it", "via http://(redacted) it"),
+            ("at /b?X-Amz-Signature=s\tis", "at /b?(redacted)\tis"),
+            ("'host:ecr\nx-amz-security-token:IQoJ\n\nhost'", "'host:ecr\n(redacted)\n\nhost'"),
+            ("x-AMZ-", "(redacted)"),
+        ] {
+            assert_eq!(redact(text), told);
+        }
     }
 
     #[test]

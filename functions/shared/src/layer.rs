@@ -19,7 +19,7 @@ use crate::{
     contract::Blob,
     error::{Class, ErrorName, Named as _},
     names::Digest,
-    registry::{RegistryError, Repository},
+    registry::{DownloadUrl, RegistryError, Repository},
 };
 
 /// How often a download may fail in a row, with growing pauses, before the layer counts as unreadable.
@@ -115,7 +115,7 @@ pub struct Layer {
     source: Repository,
     client: reqwest::Client,
     blob: Blob,
-    url: Option<String>,
+    url: Option<DownloadUrl>,
     /// The download that is under way.
     answer: Option<reqwest::Response>,
     /// The next byte of the range that is read.
@@ -152,7 +152,7 @@ impl Layer {
     /// has it, `AccessDenied`, `RegistryThrottled`, `RegistryUnavailable`.
     pub async fn read(&mut self, first: u64, length: u64) -> Result<Bytes, RegistryError> {
         (self.answer, self.position, self.end) = (None, first, first + length);
-        // A part is at most some 20 MiB.
+        // A part is at most 20 MiB.
         let mut bytes = BytesMut::with_capacity(usize::try_from(length).unwrap_or_default());
         while let Some(chunk) = self.chunk().await? {
             bytes.extend_from_slice(&chunk);

@@ -11,7 +11,7 @@ use crate::{
     contract::{Blob, Referrer},
     error::{Class, ErrorName, Named},
     names::Digest,
-    registry::{RegistryError, Repository},
+    registry::{MANIFESTS_LIMIT, RegistryError, Repository},
 };
 
 /// The media types that ECR stores, all accepted, so that no manifest is translated on its way to us.
@@ -41,6 +41,12 @@ const DEPTH_LIMIT: usize = 8;
 
 /// How many manifests one image may have: an index for every platform that exists has some dozens.
 const MANIFEST_LIMIT: usize = 1000;
+
+/// How many blobs one image may have: a container engine mounts some hundred layers, and artifacts have a file in each.
+const BLOB_LIMIT: usize = 10_000;
+
+/// The largest blob that a manifest may name, in bytes: ECR's quota for a layer, 52,000 MiB, which cannot be raised.
+const BLOB_SIZE_LIMIT: u64 = 52_000 * 1024 * 1024;
 
 /// A manifest, byte for byte as it was pushed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,10 +91,20 @@ pub enum ManifestError {
         media_type: String,
     },
     /// The tree has no end that an image would have.
-    #[error("image {digest} nests deeper than {DEPTH_LIMIT} levels, or has more than {MANIFEST_LIMIT} manifests")]
+    #[error("image {digest} has more than {limit}")]
     TooLarge {
         /// The image.
         digest: Digest,
+        /// What it has too much of, and how much it may have.
+        limit: String,
+    },
+    /// It names a blob that no registry of ECR can have.
+    #[error("manifest {digest} names a blob of {size} bytes, and ECR stores none of more than {BLOB_SIZE_LIMIT}")]
+    BlobTooLarge {
+        /// The manifest.
+        digest: Digest,
+        /// The blob's size.
+        size: u64,
     },
     /// The source could not be read.
     #[error(transparent)]
@@ -98,9 +114,11 @@ pub enum ManifestError {
 impl Named for ManifestError {
     fn name(&self) -> ErrorName {
         match self {
-            Self::Malformed { .. } | Self::Schema1 { .. } | Self::Unsupported { .. } | Self::TooLarge { .. } => {
-                ErrorName::InvalidInput
-            }
+            Self::Malformed { .. }
+            | Self::Schema1 { .. }
+            | Self::Unsupported { .. }
+            | Self::TooLarge { .. }
+            | Self::BlobTooLarge { .. } => ErrorName::InvalidInput,
             Self::Registry(error) => error.name(),
         }
     }
@@ -182,6 +200,8 @@ impl Manifest {
         for descriptor in document.config.into_iter().chain(layers).chain(blobs) {
             if descriptor.is_foreign() {
                 references.foreign.push(descriptor.digest);
+            } else if descriptor.size > BLOB_SIZE_LIMIT {
+                return Err(ManifestError::BlobTooLarge { digest: self.digest.clone(), size: descriptor.size });
             } else {
                 references.blobs.push(Blob { digest: descriptor.digest, size: descriptor.size, of_referrer: false });
             }
@@ -246,6 +266,8 @@ struct Found {
     unreadable: HashMap<Digest, ManifestError>,
     /// What was too deep to be read.
     too_deep: HashSet<Digest>,
+    /// What the manifests take, in bytes.
+    bytes: usize,
 }
 
 impl Found {
@@ -256,13 +278,14 @@ impl Found {
         for _ in 0..DEPTH_LIMIT {
             level.retain(|digest| asked.insert(digest.clone()));
             if let Some(digest) = roots.first().filter(|_| asked.len() > MANIFEST_LIMIT + roots.len()) {
-                return Err(ManifestError::TooLarge { digest: digest.clone() });
+                return Err(too_large(digest, format!("{MANIFEST_LIMIT} manifests")));
             }
             if level.is_empty() {
                 return Ok(found);
             }
             let mut below = Vec::new();
             for manifest in source.manifests(&level).await.map_err(RegistryError::of_source)? {
+                found.bytes += manifest.content.len();
                 match manifest.references() {
                     Ok(references) => {
                         below.extend(references.children.iter().cloned());
@@ -270,6 +293,9 @@ impl Found {
                     }
                     Err(error) => drop(found.unreadable.insert(manifest.digest, error)),
                 }
+            }
+            if let Some(digest) = roots.first().filter(|_| is_too_large(found.bytes)) {
+                return Err(too_large(digest, format!("{MANIFESTS_LIMIT} MiB of manifests")));
             }
             level = below;
         }
@@ -286,7 +312,12 @@ impl Found {
         let mut all = Self::default();
         for root in roots {
             match Self::read(source, std::slice::from_ref(root)).await {
+                Ok(found) if is_too_large(all.bytes + found.bytes) => {
+                    let error = too_large(root, format!("{MANIFESTS_LIMIT} MiB of manifests, with those before it"));
+                    all.unreadable.insert(root.clone(), error);
+                }
                 Ok(found) => {
+                    all.bytes += found.bytes;
                     all.manifests.extend(found.manifests);
                     all.unreadable.extend(found.unreadable);
                     all.too_deep.extend(found.too_deep);
@@ -302,9 +333,15 @@ impl Found {
     fn tree(&mut self, source: &Repository, digest: &Digest) -> Result<Vec<Digest>, ManifestError> {
         let mut order = Vec::new();
         children_first(digest, &self.manifests, &mut HashSet::new(), &mut order);
+        let of_all = order.iter().filter_map(|below| self.manifests.get(below));
+        if of_all.map(|(_, references)| references.blobs.len()).sum::<usize>() > BLOB_LIMIT {
+            return Err(too_large(digest, format!("{BLOB_LIMIT} blobs")));
+        }
         match order.iter().find(|below| !self.manifests.contains_key(below)) {
             None => Ok(order),
-            Some(lost) if self.too_deep.contains(lost) => Err(ManifestError::TooLarge { digest: digest.clone() }),
+            Some(lost) if self.too_deep.contains(lost) => {
+                Err(too_large(digest, format!("{DEPTH_LIMIT} levels of manifests")))
+            }
             Some(lost) => Err(match self.unreadable.remove(lost) {
                 Some(error) => error,
                 None if lost == digest => source.image_not_found(digest).into(),
@@ -312,6 +349,14 @@ impl Found {
             }),
         }
     }
+}
+
+fn is_too_large(bytes: usize) -> bool {
+    bytes > MANIFESTS_LIMIT * 1024 * 1024
+}
+
+fn too_large(digest: &Digest, limit: String) -> ManifestError {
+    ManifestError::TooLarge { digest: digest.clone(), limit }
 }
 
 /// Reads the tree of the image `digest`, and those of its `referrers`.

@@ -15,11 +15,12 @@ use aws_config::SdkConfig;
 use aws_sdk_ecr::{
     Client,
     config::{
+        ConfigBag, Intercept, RuntimeComponents,
         http::HttpResponse,
-        interceptors::InterceptorContext,
+        interceptors::{BeforeDeserializationInterceptorContextMut, InterceptorContext},
         retry::{ClassifyRetry, RetryAction},
     },
-    error::{ProvideErrorMetadata, SdkError},
+    error::{BoxError, ProvideErrorMetadata, SdkError},
     operation::{
         complete_layer_upload::CompleteLayerUploadError, create_repository::CreateRepositoryError,
         describe_repositories::DescribeRepositoriesError, put_image::PutImageError,
@@ -32,9 +33,10 @@ use aws_sdk_ecr::{
         Tag,
     },
 };
-use aws_smithy_types::retry::ErrorKind;
+use aws_smithy_types::{body::SdkBody, retry::ErrorKind};
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use tokio::sync::Mutex as AsyncMutex;
@@ -51,14 +53,39 @@ const BATCH: usize = 100;
 /// How many such calls run at once. An image of thousands of layers is rare, and 1,000 a second are allowed.
 const BATCHES_AT_ONCE: usize = 8;
 
+/// How many batches of manifests are read at once: each may be [`ANSWER_LIMIT`] bytes, twice in memory while it is parsed.
+const MANIFEST_BATCHES_AT_ONCE: usize = 2;
+
+/// The most that is read of one answer, in MiB: a manifest of the most that ECR stores, however its JSON is escaped, and
+/// thousands of manifests as they are.
+const ANSWER_LIMIT: usize = 16;
+
+/// The most characters that a manifest may have: PutImage's documented limit.
+const MANIFEST_LIMIT: usize = 4 * 1024 * 1024;
+
+/// The most that the manifests of one call for many may have together, in MiB: they are all in memory.
+pub(crate) const MANIFESTS_LIMIT: usize = 32;
+
+/// The largest part that is sent, in bytes: UploadLayerPart's documented limit.
+const PART_LIMIT: u64 = 20 * 1024 * 1024;
+
+/// How many pages of a list are read: a million images in DescribeImages.
+const PAGES: usize = 1000;
+
 /// How many referrers come with one answer: ListImageReferrers' documented limit.
 const REFERRERS_PAGE: i32 = 50;
 
 /// How many images come with one answer: DescribeImages' documented limit.
 const IMAGES_PAGE: i32 = 1000;
 
-/// The most of an error's message that is kept, in bytes.
+/// The most of an error's message and of its code that is kept, in bytes.
 const MESSAGE_LIMIT: usize = 1024;
+const CODE_LIMIT: usize = 128;
+
+/// The longest media type and upload id that are carried through the state machine, in bytes. A type may have 127 on each
+/// side of its slash, and an id is a UUID.
+const MEDIA_TYPE_LIMIT: usize = 255;
+const UPLOAD_ID_LIMIT: usize = 255;
 
 /// The longest that one attempt of a call may take. The largest call is a layer part: 10 MiB at 200 KiB/s.
 pub(crate) const TIMEOUT: Duration = Duration::from_mins(1);
@@ -170,6 +197,22 @@ impl fmt::Debug for Authorization {
     }
 }
 
+/// Where a blob can be read: a secret.
+pub struct DownloadUrl(String);
+
+impl DownloadUrl {
+    /// The URL as text.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for DownloadUrl {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("DownloadUrl").finish_non_exhaustive()
+    }
+}
+
 /// Throttling as ECR answers it: neither the status nor the name is in its model, so the SDK alone would not try again.
 /// A quota that is used up is none, though elsewhere in AWS its name is one of throttling.
 #[derive(Debug)]
@@ -196,6 +239,35 @@ impl ClassifyRetry for Throttling {
 
     fn name(&self) -> &'static str {
         "ECR throttling"
+    }
+}
+
+/// Reads no answer further than [`ANSWER_LIMIT`]: the SDK has each in memory, whole, errors too.
+#[derive(Debug)]
+struct AnswerLimit;
+
+/// An answer that is longer than any that ECR documents.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer has more than {ANSWER_LIMIT} MiB")]
+struct AnswerTooLong;
+
+impl Intercept for AnswerLimit {
+    fn name(&self) -> &'static str {
+        "answer limit"
+    }
+
+    fn modify_before_deserialization(
+        &self,
+        context: &mut BeforeDeserializationInterceptorContextMut<'_>,
+        _components: &RuntimeComponents,
+        _config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let body = context.response_mut().body_mut();
+        let limited = Limited::new(std::mem::replace(body, SdkBody::taken()), ANSWER_LIMIT * 1024 * 1024);
+        *body = SdkBody::from_body_1_x(limited.map_err(|error| -> BoxError {
+            if error.is::<LengthLimitError>() { AnswerTooLong.into() } else { error }
+        }));
+        Ok(())
     }
 }
 
@@ -238,6 +310,7 @@ impl Registries {
         let regional = regions.entry(region.clone()).or_insert_with(|| {
             let region = aws_config::Region::new(region.as_str().to_owned());
             let config = aws_sdk_ecr::config::Builder::from(&self.config).region(region).retry_classifier(Throttling);
+            let config = config.interceptor(AnswerLimit);
             Regional { client: Client::from_conf(config.build()), authorization: Arc::default() }
         });
         let Regional { client, authorization } = regional.clone();
@@ -360,8 +433,8 @@ impl Repository {
     /// The manifests of `digests` that exist, in no order, each one's bytes held to its digest.
     ///
     /// # Errors
-    /// `DigestMismatch` when the registry's bytes are not those of the digest, `RepositoryNotFound`, `AccessDenied`,
-    /// `RegistryThrottled`, `RegistryUnavailable`.
+    /// `DigestMismatch` when the registry's bytes are not those of the digest, `InvalidInput` when they are more than an
+    /// image has, `RepositoryNotFound`, `AccessDenied`, `RegistryThrottled`, `RegistryUnavailable`.
     pub async fn manifests(&self, digests: &[Digest]) -> Result<Vec<Manifest>, RegistryError> {
         Ok(self.manifests_and_tags(digests, &[]).await?.0)
     }
@@ -378,20 +451,25 @@ impl Repository {
         let by_tag = tags.iter().map(|tag| ImageIdentifier::builder().image_tag(tag.as_str()).build());
         let by_digest = digests.iter().map(|digest| ImageIdentifier::builder().image_digest(digest.as_str()).build());
         let ids: Vec<ImageIdentifier> = by_tag.chain(by_digest).collect();
-        let batches: Vec<Vec<(Option<String>, Manifest)>> = stream::iter(ids.chunks(BATCH))
+        let mut batches = stream::iter(ids.chunks(BATCH))
             .map(|batch| self.manifest_batch(batch.to_vec()))
-            .buffer_unordered(BATCHES_AT_ONCE)
-            .try_collect()
-            .await?;
+            .buffer_unordered(MANIFEST_BATCHES_AT_ONCE);
         let wanted: HashSet<&Digest> = digests.iter().collect();
-        let (mut manifests, mut tagged) = (HashMap::new(), HashMap::new());
-        for (told, manifest) in batches.into_iter().flatten() {
-            if let Some(tag) = tags.iter().find(|tag| told.as_deref() == Some(tag.as_str())) {
-                tagged.insert(tag.clone(), manifest.digest.clone());
+        let (mut manifests, mut tagged, mut bytes) = (HashMap::new(), HashMap::new(), 0);
+        while let Some(batch) = batches.try_next().await? {
+            for (told, manifest) in batch {
+                if let Some(tag) = tags.iter().find(|tag| told.as_deref() == Some(tag.as_str())) {
+                    tagged.insert(tag.clone(), manifest.digest.clone());
+                }
+                // An image that is asked for by both may come twice, or once with both.
+                if wanted.contains(&manifest.digest) {
+                    bytes += manifest.content.len();
+                    manifests.insert(manifest.digest.clone(), manifest);
+                }
             }
-            // An image that is asked for by both may come twice, or once with both.
-            if wanted.contains(&manifest.digest) {
-                manifests.insert(manifest.digest.clone(), manifest);
+            if bytes > MANIFESTS_LIMIT * 1024 * 1024 {
+                let message = format!("the manifests have more than {MANIFESTS_LIMIT} MiB together");
+                return Err(self.refused("BatchGetImage", ErrorName::InvalidInput, "TooLarge", &message));
             }
         }
         Ok((manifests.into_values().collect(), tagged))
@@ -414,7 +492,7 @@ impl Repository {
         let subject_id = SubjectIdentifier::builder().image_digest(subject.as_str()).build();
         let subject_id = subject_id.map_err(|error| self.error(OPERATION, ErrorName::Internal, error))?;
         let (mut referrers, mut next) = (Vec::new(), None);
-        loop {
+        for _ in 0..PAGES {
             let answer = self
                 .client
                 .list_image_referrers()
@@ -439,6 +517,7 @@ impl Repository {
                 return Ok(referrers);
             }
         }
+        Err(self.endless(OPERATION))
     }
 
     /// The indexes that were pushed after `since`, in no order.
@@ -450,7 +529,8 @@ impl Repository {
         let pages = self.client.describe_images().repository_name(self.name.as_str()).into_paginator();
         let mut pages = pages.page_size(IMAGES_PAGE).send();
         let mut indexes = Vec::new();
-        while let Some(page) = pages.next().await {
+        for _ in 0..PAGES {
+            let Some(page) = pages.next().await else { return Ok(indexes) };
             let page = page.map_err(|error| self.failed(OPERATION, error))?;
             let recent = page.image_details.unwrap_or_default().into_iter().filter(|image| {
                 image.image_pushed_at.is_some_and(|at| at.secs() >= since.as_second())
@@ -458,7 +538,13 @@ impl Repository {
             });
             indexes.extend(recent.filter_map(|image| image.image_digest?.parse::<Digest>().ok()));
         }
-        Ok(indexes)
+        Err(self.endless(OPERATION))
+    }
+
+    /// The error of a list that has no end.
+    fn endless(&self, operation: &'static str) -> RegistryError {
+        let message = format!("the list has more than {PAGES} pages");
+        self.refused(operation, ErrorName::RegistryUnavailable, "InvalidAnswer", &message)
     }
 
     /// Manifests, each with the tag that it was asked for by.
@@ -491,7 +577,15 @@ impl Repository {
         let mut manifests = Vec::new();
         for image in answer.images.unwrap_or_default() {
             let content = image.image_manifest.unwrap_or_default();
+            if content.len() > MANIFEST_LIMIT && content.chars().count() > MANIFEST_LIMIT {
+                let message = format!("a manifest has more than {MANIFEST_LIMIT} characters");
+                return Err(self.refused(OPERATION, ErrorName::InvalidInput, "TooLarge", &message));
+            }
             let media_type = image.image_manifest_media_type.unwrap_or_default();
+            if media_type.len() > MEDIA_TYPE_LIMIT {
+                let message = format!("a manifest's media type has more than {MEDIA_TYPE_LIMIT} characters");
+                return Err(self.refused(OPERATION, ErrorName::InvalidInput, "TooLarge", &message));
+            }
             let id = image.image_id;
             let tag = id.as_ref().and_then(|id| id.image_tag.clone());
             let stated = id.and_then(|id| id.image_digest).unwrap_or_default();
@@ -571,7 +665,7 @@ impl Repository {
     /// `RegistryUnavailable` when no image of the repository has the blob, too: whether the image is gone is told by its
     /// manifest, when the step is tried again. `ImageNotFound` when the repository is gone, `AccessDenied`,
     /// `RegistryThrottled`.
-    pub async fn download_url(&self, digest: &Digest) -> Result<String, RegistryError> {
+    pub async fn download_url(&self, digest: &Digest) -> Result<DownloadUrl, RegistryError> {
         let answer = self
             .client
             .get_download_url_for_layer()
@@ -580,7 +674,7 @@ impl Repository {
             .send()
             .await
             .map_err(|error| self.failed("GetDownloadUrlForLayer", error).of_source())?;
-        Ok(answer.download_url.unwrap_or_default())
+        Ok(DownloadUrl(answer.download_url.unwrap_or_default()))
     }
 
     /// An error of reading a blob from its URL.
@@ -645,9 +739,12 @@ impl Repository {
             .await
             .map_err(|error| self.failed(OPERATION, error))?;
         match (answer.upload_id, answer.part_size.map(u64::try_from)) {
-            (Some(id), Some(Ok(part_size @ 1..))) => Ok(OpenUpload { id, part_size }),
+            (Some(id), Some(Ok(part_size @ 1..))) if id.len() <= UPLOAD_ID_LIMIT => {
+                // A part is in memory, several times.
+                Ok(OpenUpload { id, part_size: part_size.min(PART_LIMIT) })
+            }
             (id, part_size) => {
-                let message = format!("no upload id or no part size: {id:?}, {part_size:?}");
+                let message = format!("no upload id or no part size: {part_size:?}, {id:?}");
                 Err(self.refused(OPERATION, ErrorName::RegistryUnavailable, "InvalidAnswer", &message))
             }
         }
@@ -757,7 +854,11 @@ impl Repository {
     }
 
     fn refused(&self, operation: &'static str, name: ErrorName, code: &str, message: &str) -> RegistryError {
-        self.error(operation, name, Answer { code: code.to_owned(), message: shorten(message, MESSAGE_LIMIT) })
+        self.error(
+            operation,
+            name,
+            Answer { code: shorten(code, CODE_LIMIT), message: shorten(message, MESSAGE_LIMIT) },
+        )
     }
 
     fn error(
