@@ -173,9 +173,120 @@ name!(
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    use std::{collections::HashSet, sync::LazyLock};
+
+    use proptest::{prelude::*, string::string_regex};
+    use regex::Regex;
 
     use super::*;
+
+    /// What is documented of a name: a pattern, and how many characters it may have.
+    struct Grammar {
+        pattern: &'static str,
+        lengths: std::ops::RangeInclusive<usize>,
+        /// The pattern with its repetitions bounded, to make texts from.
+        bounded: &'static str,
+    }
+
+    /// ECR's of a repository's name, from its API reference.
+    const REPOSITORY: Grammar = Grammar {
+        pattern: "(?:[a-z0-9]+(?:[._-][a-z0-9]+)*/)*[a-z0-9]+(?:[._-][a-z0-9]+)*",
+        lengths: 2..=256,
+        bounded: "(?:[a-z0-9]{1,8}(?:[._-][a-z0-9]{1,8}){0,2}/){0,3}[a-z0-9]{1,9}(?:[._-][a-z0-9]{1,8}){0,2}",
+    };
+    /// The OCI distribution specification's of a tag, as long as ECR's API reference has it.
+    const TAG: Grammar = Grammar {
+        pattern: "[a-zA-Z0-9_][a-zA-Z0-9._-]*",
+        lengths: 1..=300,
+        bounded: "[a-zA-Z0-9_][a-zA-Z0-9._-]{0,299}",
+    };
+    /// The OCI image specification's of a digest by SHA-256.
+    const DIGEST: Grammar =
+        Grammar { pattern: "sha256:[a-f0-9]{64}", lengths: 71..=71, bounded: "sha256:[a-f0-9]{64}" };
+    /// What the codes of regions have in common; AWS documents a list and no pattern.
+    const REGION: Grammar = Grammar {
+        pattern: "[a-z]+(?:-[a-z]+)+-[0-9]+",
+        lengths: 1..=32,
+        bounded: "[a-z]{1,6}(?:-[a-z]{1,6}){1,3}-[0-9]{1,2}",
+    };
+
+    /// A pattern that matches a text as a whole.
+    fn whole(pattern: &str) -> Regex {
+        Regex::new(&format!(r"\A(?:{pattern})\z")).unwrap()
+    }
+
+    impl Grammar {
+        fn accepts(&self, text: &str) -> bool {
+            // Compiled once for each pattern: a property is held to thousands of texts.
+            static PATTERNS: LazyLock<[(&str, Regex); 4]> =
+                LazyLock::new(|| [REPOSITORY, TAG, DIGEST, REGION].map(|it| (it.pattern, whole(it.pattern))));
+            let (_, pattern) = PATTERNS.iter().find(|(pattern, _)| *pattern == self.pattern).unwrap();
+            self.lengths.contains(&text.chars().count()) && pattern.is_match(text)
+        }
+
+        /// Texts of this grammar.
+        fn valid(&self) -> impl Strategy<Value = String> + use<> {
+            let lengths = self.lengths.clone();
+            let texts = string_regex(self.bounded).unwrap();
+            texts.prop_filter("of a documented length", move |text| lengths.contains(&text.len()))
+        }
+
+        /// Texts near this grammar, within it or not, and texts far from it.
+        fn near(&self) -> impl Strategy<Value = String> + use<> {
+            let letter = prop_oneof![
+                proptest::char::any(),
+                proptest::sample::select("/._-:@%?# \0\n\r\t\"\\AZaz09ß\u{202e}\u{301}".chars().collect::<Vec<_>>()),
+            ];
+            let edits = proptest::collection::vec((any::<proptest::sample::Index>(), letter, 0..3), 0..3);
+            let edited = (self.valid(), edits, 0..8usize).prop_map(|(text, edits, times)| {
+                let mut letters: Vec<char> = text.chars().collect();
+                for (place, letter, edit) in edits {
+                    let place = place.index(letters.len() + 1);
+                    match edit {
+                        0 => letters.insert(place, letter),
+                        1 if place < letters.len() => letters[place] = letter,
+                        _ => letters.truncate(place),
+                    }
+                }
+                let text = String::from_iter(letters);
+                // Beyond the longest, too.
+                if times > 6 { text.repeat(times * 7) } else { text }
+            });
+            prop_oneof![9 => edited, 1 => any::<String>()]
+        }
+    }
+
+    /// Holds a name to its grammar: no more is accepted, no less, and what is keeps its text.
+    fn agrees<N>(grammar: &Grammar, text: &str) -> Result<(), TestCaseError>
+    where
+        N: FromStr<Err = MalformedName> + fmt::Display + Serialize + serde::de::DeserializeOwned,
+    {
+        let parsed = text.parse::<N>();
+        prop_assert_eq!(parsed.is_ok(), grammar.accepts(text), "{:?}", text);
+        let decoded = serde_json::from_value::<N>(serde_json::Value::from(text));
+        match (parsed, decoded) {
+            (Ok(name), Ok(decoded)) => {
+                prop_assert_eq!(name.to_string(), text);
+                prop_assert_eq!(serde_json::to_value(decoded).unwrap(), text);
+            }
+            (Err(error), Err(_)) => prop_assert!(error.to_string().len() < 1000, "{}", error),
+            _ => prop_assert!(false, "the text and its JSON are not judged alike: {text:?}"),
+        }
+        Ok(())
+    }
+
+    /// A property that is held to texts of one sort only would show nothing.
+    #[test]
+    fn texts_near_a_grammar_are_on_both_sides_of_it() {
+        use proptest::{strategy::ValueTree as _, test_runner::TestRunner};
+        let mut runner = TestRunner::deterministic();
+        for grammar in [REPOSITORY, TAG, DIGEST, REGION] {
+            let near = grammar.near();
+            let sides: HashSet<bool> =
+                (0..200).map(|_| grammar.accepts(&near.new_tree(&mut runner).unwrap().current())).collect();
+            assert_eq!(sides.len(), 2, "{}", grammar.pattern);
+        }
+    }
 
     #[test]
     fn a_digest_is_computed_as_sha256sum_prints_it() {
@@ -204,17 +315,26 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         #[test]
-        fn names_survive_json(
-            repository in "[a-z0-9]{1,8}([._/-][a-z0-9]{1,8}){1,4}",
-            tag in "[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}",
+        fn what_the_documentation_has_is_accepted_and_keeps_its_text(
+            repository in REPOSITORY.valid(), tag in TAG.valid(), digest in DIGEST.valid(), region in REGION.valid(),
         ) {
-            let repository: RepositoryName = repository.parse().unwrap();
-            let json = serde_json::to_string(&repository).unwrap();
-            prop_assert_eq!(serde_json::from_str::<RepositoryName>(&json).unwrap(), repository);
-            let tag: ImageTag = tag.parse().unwrap();
-            let json = serde_json::to_string(&tag).unwrap();
-            prop_assert_eq!(serde_json::from_str::<ImageTag>(&json).unwrap(), tag);
+            prop_assert!(repository.parse::<RepositoryName>().is_ok(), "{}", repository);
+            prop_assert!(tag.parse::<ImageTag>().is_ok(), "{}", tag);
+            prop_assert!(digest.parse::<Digest>().is_ok(), "{}", digest);
+            prop_assert!(region.parse::<Region>().is_ok(), "{}", region);
+        }
+
+        #[test]
+        fn what_is_accepted_is_what_the_documentation_has(
+            repository in REPOSITORY.near(), tag in TAG.near(), digest in DIGEST.near(), region in REGION.near(),
+        ) {
+            agrees::<RepositoryName>(&REPOSITORY, &repository)?;
+            agrees::<ImageTag>(&TAG, &tag)?;
+            agrees::<Digest>(&DIGEST, &digest)?;
+            agrees::<Region>(&REGION, &region)?;
         }
     }
 }

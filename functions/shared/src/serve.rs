@@ -9,8 +9,8 @@ use std::{
 
 use futures::FutureExt as _;
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn, tracing};
-use serde::{Serialize, de::DeserializeOwned};
-use serde_json::Value;
+use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
+use serde_json::value::RawValue;
 
 use crate::error::{ErrorName, Named, diagnostic, named};
 
@@ -61,10 +61,15 @@ where
     E: Named,
 {
     tracing::init_default_subscriber();
+    // What a panic says is in the error that is answered, without secrets.
+    std::panic::set_hook(Box::new(|panic| {
+        tracing::error!(location = panic.location().map(ToString::to_string), "panic");
+    }));
     let (dependencies, handler) = (&dependencies, &handler);
-    let run = lambda_runtime::run(service_fn(async move |event: LambdaEvent<Value>| {
+    // Not as a `Value`: one cannot hold everything that is JSON, and what it cannot the runtime would refuse by its own name.
+    let run = lambda_runtime::run(service_fn(async move |event: LambdaEvent<Box<RawValue>>| {
         let deadline = Deadline::at(SystemTime::UNIX_EPOCH + Duration::from_millis(event.context.deadline));
-        let input = decode(event.payload)?;
+        let input = decode(&*event.payload)?;
         answer(handler(dependencies, input, deadline)).await
     }));
     // Boxed: optimized, the whole of it is more than the compiler computes a layout for.
@@ -75,7 +80,7 @@ where
 ///
 /// # Errors
 /// `InvalidInput` with the field's path.
-pub fn decode<I: DeserializeOwned>(payload: Value) -> Result<I, Diagnostic> {
+pub fn decode<'de, I: Deserialize<'de>>(payload: impl Deserializer<'de, Error: fmt::Display>) -> Result<I, Diagnostic> {
     serde_path_to_error::deserialize(payload)
         .map_err(|error| named(ErrorName::InvalidInput, &format!("{}: {}", error.path(), error.inner())))
 }
@@ -95,10 +100,75 @@ async fn answer<O, E: Named>(handler: impl Future<Output = Result<O, E>>) -> Res
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
-    use crate::{contract::Target, manifest::ManifestError};
+    use crate::{
+        contract::{Target, TargetInput},
+        manifest::ManifestError,
+    };
+
+    /// JSON of every kind, and text that is none.
+    fn payload() -> impl Strategy<Value = String> {
+        let name = proptest::sample::select(vec!["region", "repository", "execution", "image", "target", "digest", ""]);
+        let leaf = prop_oneof![
+            Just("null".to_owned()),
+            any::<bool>().prop_map(|it| it.to_string()),
+            any::<i64>().prop_map(|it| it.to_string()),
+            "-?[0-9]{1,400}(\\.[0-9]{1,30})?([eE][+-]?[0-9]{1,4})?",
+            any::<String>().prop_map(|it| json!(it).to_string()),
+            "\"(\\\\u[0-9a-fA-F]{4}){1,4}\"",
+            Just(r#""eu-west-1""#.to_owned()),
+        ];
+        let json = leaf.prop_recursive(6, 40, 6, move |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..6).prop_map(|items| format!("[{}]", items.join(","))),
+                proptest::collection::vec((name.clone(), inner), 0..6).prop_map(|members| {
+                    let members: Vec<String> = members.iter().map(|(name, it)| format!("\"{name}\":{it}")).collect();
+                    format!("{{{}}}", members.join(","))
+                }),
+            ]
+        });
+        prop_oneof![8 => json, 1 => any::<String>()]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn whatever_is_json_is_a_value_or_an_error_with_a_name(text in payload()) {
+            // As the runtime reads it: what is no JSON does not come here.
+            let Ok(payload) = serde_json::from_str::<Box<RawValue>>(&text) else { return Ok(()) };
+            let decoded = [
+                decode::<Vec<Target>>(&*payload).map(drop),
+                decode::<Target>(&*payload).map(drop),
+                decode::<TargetInput>(&*payload).map(drop),
+                decode::<serde_json::Value>(&*payload).map(drop),
+            ];
+            for diagnostic in decoded.into_iter().filter_map(Result::err) {
+                prop_assert_eq!(diagnostic.error_type, "InvalidInput");
+                prop_assert!(diagnostic.error_message.contains(": "), "a path: {}", diagnostic.error_message);
+            }
+        }
+    }
+
+    #[test]
+    fn json_that_no_value_can_hold_is_named_with_its_field() {
+        let deep = format!(r#"{{"region":"eu-west-1","repository":{}1{}}}"#, "[".repeat(5000), "]".repeat(5000));
+        for (text, path) in [
+            (deep.as_str(), "repository: "),
+            (r#"{"region":"\ud800"}"#, "region: "),
+            (r#"{"region":1e999}"#, "region: "),
+            (r#"{"region":"eu-west-1","region":"eu-west-1"}"#, ".: duplicate field"),
+        ] {
+            assert!(text.len() < 1000 || serde_json::from_str::<serde_json::Value>(text).is_err());
+            let payload: Box<RawValue> = serde_json::from_str(text).unwrap();
+            let diagnostic = decode::<Target>(&*payload).unwrap_err();
+            assert_eq!(diagnostic.error_type, "InvalidInput");
+            assert!(diagnostic.error_message.starts_with(path), "{}", diagnostic.error_message);
+        }
+    }
 
     #[test]
     fn a_bad_field_is_named_with_its_path() {
