@@ -423,7 +423,120 @@ fn children_first(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
     use super::*;
+
+    /// A number of any kind, as JSON has them.
+    fn number() -> impl Strategy<Value = String> {
+        prop_oneof![
+            any::<u64>().prop_map(|it| it.to_string()),
+            any::<i64>().prop_map(|it| it.to_string()),
+            (0..2 * BLOB_SIZE_LIMIT).prop_map(|it| it.to_string()),
+            "-?[0-9]{1,400}(\\.[0-9]{1,3})?([eE][+-]?[0-9]{1,4})?",
+        ]
+    }
+
+    /// What stands in a manifest where something else should.
+    fn anything() -> impl Strategy<Value = String> {
+        prop_oneof![
+            Just("null".to_owned()),
+            Just("{}".to_owned()),
+            number(),
+            any::<String>().prop_map(|it| json!(it).to_string()),
+            (1..2000usize).prop_map(|depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth))),
+            (1..2000usize).prop_map(|depth| format!("{}1{}", r#"{"manifests":"#.repeat(depth), "}".repeat(depth))),
+        ]
+    }
+
+    fn descriptor() -> impl Strategy<Value = String> {
+        let types = proptest::sample::select(vec![
+            "application/vnd.oci.image.layer.v1.tar+gzip",
+            "application/vnd.oci.image.layer.nondistributable.v1.tar",
+            "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+            "application/x-unheard-of",
+            "",
+        ]);
+        let digest = prop_oneof![
+            8 => (0..6u8).prop_map(|it| json!(Digest::of(&[it])).to_string()),
+            1 => "[sS][hH][aA](256|512):[0-9a-fA-F]{0,130}".prop_map(|it| json!(it).to_string()),
+            1 => anything(),
+        ];
+        let size = prop_oneof![8 => (0..1_000_000u64).prop_map(|it| it.to_string()), 2 => number(), 1 => anything()];
+        (types, digest, size, proptest::option::weighted(0.2, anything()), 0..12usize).prop_map(
+            |(media_type, digest, size, other, lost)| {
+                let mut members = vec![
+                    format!(r#""mediaType":"{media_type}""#),
+                    format!(r#""digest":{digest}"#),
+                    format!(r#""size":{size}"#),
+                    r#""urls":["https://elsewhere.example/layer"]"#.to_owned(),
+                ];
+                if lost < 3 {
+                    members.remove(lost);
+                }
+                members.extend(other.map(|other| format!(r#""annotations":{other}"#)));
+                format!("{{{}}}", members.join(","))
+            },
+        )
+    }
+
+    /// Manifests of every kind, nearly, and bytes that are none.
+    fn content() -> impl Strategy<Value = String> {
+        let list = || {
+            prop_oneof![
+                8 => proptest::collection::vec(descriptor(), 0..5).prop_map(|items| format!("[{}]", items.join(","))),
+                1 => anything(),
+            ]
+        };
+        let one = || prop_oneof![8 => descriptor(), 1 => anything()];
+        let names = ["manifests", "layers", "blobs", "config", "subject", "schemaVersion", "mediaType", "unknown"];
+        let member = (0..names.len(), list(), one(), anything()).prop_map(move |(name, list, one, anything)| {
+            let value = match name {
+                0..3 => list,
+                3..5 => one,
+                _ => anything,
+            };
+            format!(r#""{}":{value}"#, names[name])
+        });
+        let manifest = proptest::collection::vec(member, 0..5).prop_map(|members| format!("{{{}}}", members.join(",")));
+        let cut = proptest::option::weighted(0.05, any::<proptest::sample::Index>());
+        let manifest = (manifest, cut).prop_map(|(manifest, cut)| match cut {
+            Some(end) => manifest.chars().take(end.index(manifest.len())).collect(),
+            None => manifest,
+        });
+        let bytes = proptest::collection::vec(any::<u8>(), 0..200);
+        let bytes = bytes.prop_map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        prop_oneof![16 => manifest, 1 => bytes, 1 => any::<String>()]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn whatever_is_stored_is_read_or_refused_by_name(
+            content in content(),
+            media_type in prop_oneof![proptest::sample::select(MEDIA_TYPES.to_vec()).prop_map(str::to_owned), any::<String>()],
+        ) {
+            let manifest = Manifest { media_type, ..manifest(&content) };
+            match manifest.references() {
+                Err(error) => prop_assert_eq!(error.name(), ErrorName::InvalidInput),
+                Ok(references) => {
+                    // What was read stands there, under a digest that is one, in a size that a blob may have.
+                    for blob in &references.blobs {
+                        prop_assert!(blob.size <= BLOB_SIZE_LIMIT && content.contains(blob.digest.as_str()));
+                    }
+                    // A value cannot be as deep as what is passed over.
+                    let Ok(document) = serde_json::from_str::<Value>(&content) else { return Ok(()) };
+                    prop_assert_eq!(references.is_index, document["manifests"].is_array());
+                    let listed = ["layers", "blobs", "manifests"].iter().filter_map(|list| document[list].as_array());
+                    let listed = listed.map(Vec::len).sum::<usize>() + usize::from(document["config"].is_object());
+                    let read = references.blobs.len() + references.foreign.len() + references.children.len();
+                    prop_assert_eq!(read, listed);
+                }
+            }
+        }
+    }
 
     fn manifest(content: &str) -> Manifest {
         Manifest {
@@ -468,6 +581,23 @@ mod tests {
             assert!(matches!(schema1, ManifestError::Schema1 { .. }));
             assert!(schema1.to_string().contains("push it again"), "it says what to do: {schema1}");
         }
+    }
+
+    #[test]
+    fn a_blob_larger_than_any_is_refused_and_the_largest_is_not() {
+        let of = |size: u64| {
+            let layer =
+                json!({"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": Digest::of(b""), "size": size});
+            manifest(&json!({"layers": [layer]}).to_string()).references()
+        };
+        assert_eq!(of(BLOB_SIZE_LIMIT).unwrap().blobs[0].size, BLOB_SIZE_LIMIT);
+        let error = of(BLOB_SIZE_LIMIT + 1).unwrap_err();
+        assert_eq!(error.name(), ErrorName::InvalidInput);
+        assert!(
+            error
+                .to_string()
+                .ends_with("names a blob of 54525952001 bytes, and ECR stores none of more than 54525952000")
+        );
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod events;
 mod executions;
 mod image;
 mod layout;
+mod logs;
 mod ministack;
 mod process;
 mod registry;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::process::{Service, guarded};
-use crate::stack::{ACCESS_KEY, SECRET_KEY, root};
+use crate::stack::{ACCESS_KEY, Options, SECRET_KEY, root};
 
 const START_LIMIT: Duration = Duration::from_secs(90);
 const POLL: Duration = Duration::from_millis(100);
@@ -30,8 +30,7 @@ impl Ministack {
     pub(crate) async fn start(
         port: u16,
         ecr_endpoint: &str,
-        region: &str,
-        wait_scale: f64,
+        options: &Options,
         home: &Path,
         logs: &Path,
     ) -> Result<Self, Error> {
@@ -47,9 +46,10 @@ impl Ministack {
         command.env("HOME", home).env("TMPDIR", home).env("LANG", "C.UTF-8").env("PYTHONUNBUFFERED", "1");
         command.env("BIND_HOST", "127.0.0.1").env("GATEWAY_PORT", port.to_string());
         command.env("S3_DATA_DIR", home.join("s3")).env("STATE_DIR", home.join("state"));
-        command.env("MINISTACK_REGION", region).env("SFN_WAIT_SCALE", wait_scale.to_string());
+        command.env("MINISTACK_REGION", &options.source).env("SFN_WAIT_SCALE", options.wait_scale.to_string());
         command.env("AWS_ENDPOINT_URL", &endpoint).env("AWS_ENDPOINT_URL_ECR", ecr_endpoint);
         command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
+        command.envs(options.environment.iter().map(|(name, value)| (name, value)));
         let service = Service::start("ministack", command, logs.join("ministack.log"))?;
         let mut ministack = Self { service, endpoint };
         ministack.healthy().await?;

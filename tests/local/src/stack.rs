@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::events::{ReportEvent, Reports, replay_push};
 use crate::executions::{Execution, Executions, HistoryEvent};
 use crate::image::{Client, Image, Pushed};
+use crate::logs;
 use crate::ministack::Ministack;
 use crate::process::tail;
 use crate::registry::Registry;
@@ -46,6 +47,8 @@ pub struct Options {
     pub copy_layers: CopyLayers,
     /// Whether images that are pushed without a tag are replicated.
     pub untagged_images: bool,
+    /// What else the functions' environment has.
+    pub environment: Vec<(String, String)>,
     /// The network between the functions, all of them together, and ECR; `None` is as fast as it goes.
     pub shape: Option<Shape>,
 }
@@ -78,6 +81,7 @@ impl Options {
             logs: None,
             copy_layers: CopyLayers::default(),
             untagged_images: false,
+            environment: Vec::new(),
             shape: None,
         }
     }
@@ -130,8 +134,7 @@ impl LocalStack {
                 None => ecr.endpoint(),
                 Some(shape) => ecr.interface(shape).map_err(Error::io("open a network interface of the local ECR"))?,
             };
-            let (source, scale) = (&options.source, options.wait_scale);
-            match Ministack::start(port, &ecr_endpoint, source, scale, home.path(), &logs).await {
+            match Ministack::start(port, &ecr_endpoint, &options, home.path(), &logs).await {
                 Ok(ministack) => return Ok(Undeployed { options, logs, ministack, ecr, home }),
                 Err(Error::Program { tail, .. }) if tail.contains("already in use") && attempt < PORT_ATTEMPTS => {
                     attempt += 1;
@@ -175,6 +178,25 @@ impl LocalStack {
     #[must_use]
     pub fn dead_letter_queue_url(&self) -> &str {
         &self.dead_letter_queue_url
+    }
+
+    /// All that the functions and the state machine have logged.
+    ///
+    /// # Errors
+    /// If CloudWatch Logs does not answer.
+    pub async fn function_logs(&self) -> Result<String, Error> {
+        logs::read(self.endpoint(), self.source()).await
+    }
+
+    /// What the stand-in for AWS has logged, and whatever the functions wrote past their log.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn service_log(&self) -> Result<String, Error> {
+        let log = self.ministack.log();
+        fs::read(log)
+            .map(|text| String::from_utf8_lossy(&text).into_owned())
+            .map_err(Error::io(format!("read {}", log.display())))
     }
 
     /// A client of a region's ECR.
