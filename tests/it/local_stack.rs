@@ -272,6 +272,12 @@ async fn bad_input_fails_by_name() {
     assert_eq!(execution.error.as_deref(), Some("InvalidInput"));
     let cause = execution.cause.unwrap();
     assert!(cause.contains("targets[1].region") && cause.contains("Europe (Ireland)"), "{cause}");
+
+    // Deeper than what serde_json reads into a value, which the Lambda runtime would refuse by a name of its own.
+    let deep = (0..200).fold(Value::Null, |inner, _| json!([inner]));
+    let execution = scene.start(json!({"image": {"repository": deep}, "targets": []})).await;
+    assert_eq!(execution.error.as_deref(), Some("InvalidInput"), "{:?}", execution.cause);
+    assert!(execution.cause.unwrap().contains("input.image.repository"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

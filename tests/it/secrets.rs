@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ecr_local::Fault;
 use local_stack::{Client, ExecutionStatus, LocalStack, Options, SOURCE, Sample};
 
@@ -22,19 +23,14 @@ fn found<'secret>(text: &str, secrets: &'secret [String]) -> Vec<&'secret str> {
 /// What a registry's authorization has in common with every other of its account and region: the password, and the user and
 /// the password as they go in a header.
 async fn authorization(stack: &LocalStack, region: &str) -> [String; 2] {
-    use base64::{Engine as _, engine::general_purpose::STANDARD};
     let answer = stack.ecr_client(region).get_authorization_token().send().await.unwrap();
     let token = answer.authorization_data()[0].authorization_token().unwrap();
     let decoded = String::from_utf8(STANDARD.decode(token).unwrap()).unwrap();
-    // The account and the region come first, then the time.
-    let password = decoded.strip_prefix("AWS:").unwrap();
-    let common = (account_and_region(region) * 4) / 3;
-    [password[..common].to_owned(), token[..((common + 4) * 4) / 3 - 4].to_owned()]
-}
-
-/// How long that is in a token.
-fn account_and_region(region: &str) -> usize {
-    "000000000000/".len() + region.len()
+    let (user, password) = decoded.split_once(':').unwrap();
+    // The account and the region come first, then the time: of four letters, each has six bits.
+    let password = &password[..("000000000000/".len() + region.len()) * 8 / 6];
+    let common = (user.len() + ":".len() + password.len()) * 8 / 6;
+    [password.to_owned(), token[..common].to_owned()]
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -94,12 +90,15 @@ async fn no_log_and_no_report_of_a_run_that_fails_tells_a_secret() {
     for told in ["image resolved", "layers copied", "manifests put", "it goes by parts", "GetAuthorizationToken"] {
         assert!(logs.contains(told), "no `{told}` in {logs}");
     }
-    assert!(report.contains("Canonical String") && report.contains("(redacted)"), "{report}");
     assert!(stack.ecr().faults().iter().all(|state| state.remaining_times.is_none_or(|left| left == 0)));
     for (what, text) in &written {
-        assert_eq!(found(text, &secrets), [] as [&str; 0], "{what}: {text}");
+        assert_eq!(found(text, &secrets), [] as [&str; 0], "{what}");
         // Each would have been found.
         let leaky = format!("{text}{}", secrets.join(" "));
         assert_eq!(found(&leaky, &secrets).len(), secrets.len());
     }
+    assert!(
+        report.contains("Canonical String") && report.contains("(redacted)"),
+        "what was echoed came here: {report}"
+    );
 }

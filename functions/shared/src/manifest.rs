@@ -277,7 +277,7 @@ impl Found {
         let (mut level, mut asked) = (roots.to_vec(), HashSet::new());
         for _ in 0..DEPTH_LIMIT {
             level.retain(|digest| asked.insert(digest.clone()));
-            if let Some(digest) = roots.first().filter(|_| asked.len() > MANIFEST_LIMIT + roots.len()) {
+            if let Some(digest) = roots.first().filter(|_| asked.len() >= MANIFEST_LIMIT + roots.len()) {
                 return Err(too_large(digest, format!("{MANIFEST_LIMIT} manifests")));
             }
             if level.is_empty() {
