@@ -103,7 +103,7 @@ RUNS ?= 10000
 reliability: nextest ## Replicate under faults that RUNS=10000 seeds draw, and killed at every call: target/reliability
 	rm -rf target/reliability
 	RELIABILITY=$(CURDIR)/target/reliability RUNS=$(RUNS) \
-		cargo nextest run --package it --locked --profile reliability -E 'test(/^runs::/)'
+		cargo nextest run --release --package it --locked --profile reliability -E 'test(/^runs::/)'
 	cat target/reliability/results.json
 
 NEXTEST_VERSION := 0.9.143

@@ -45,7 +45,7 @@ const ACCOUNT: &str = "123456789012";
 const RUNS: u64 = 150;
 
 /// How many runs are under way at once: most of them wait.
-const SIDE_BY_SIDE: usize = 48;
+const SIDE_BY_SIDE: usize = 128;
 
 /// After this, a run hangs.
 const PATIENCE: Duration = Duration::from_mins(5);
