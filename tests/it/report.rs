@@ -19,6 +19,7 @@ use shared::{
     names::Digest,
     serve::decode,
 };
+use tokio::sync::oneshot;
 
 use crate::world::{REPOSITORY, SOURCE, image_input, sdk_config};
 
@@ -36,17 +37,16 @@ pub(crate) struct Services {
 }
 
 impl Services {
-    /// Serves them, and gives back their URL.
-    pub(crate) async fn listen(&self) -> String {
+    /// Serves them until what this gives back is dropped.
+    pub(crate) async fn listen(&self) -> Listening {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let router = Router::new().route("/", post(answer)).with_state(self.clone());
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        endpoint
-    }
-
-    async fn start(&self) -> Dependencies {
-        Dependencies::new(&sdk_config(&self.listen().await, SOURCE).await)
+        let (closing, closed) = oneshot::channel::<()>();
+        // Nothing is ever sent: the sign is that the sender is gone.
+        let closed = async move { drop(closed.await) };
+        tokio::spawn(async move { axum::serve(listener, router).with_graceful_shutdown(closed).await });
+        Listening { endpoint, _closing: closing }
     }
 
     /// The entries of PutEvents that were taken.
@@ -57,6 +57,12 @@ impl Services {
 
 pub(crate) fn counter(at: u32) -> Arc<AtomicU32> {
     Arc::new(AtomicU32::new(at))
+}
+
+/// The services, while they are served.
+pub(crate) struct Listening {
+    pub(crate) endpoint: String,
+    _closing: oneshot::Sender<()>,
 }
 
 fn is_used_up_by_one(left: &AtomicU32) -> bool {
@@ -135,7 +141,9 @@ fn input(round: u32, settled: &Value, outcomes: &[Value]) -> Value {
 }
 
 async fn report(services: &Services, input: Value) -> Result<Output, report::Error> {
-    handle(&services.start().await, decode(input).unwrap()).await
+    let listening = services.listen().await;
+    let dependencies = Dependencies::new(&sdk_config(&listening.endpoint, SOURCE).await);
+    handle(&dependencies, decode(input).unwrap()).await
 }
 
 /// The report in an event, held to its schema.

@@ -11,7 +11,7 @@ use std::{
     fs::File,
     io::{Read as _, Seek as _, Write as _},
     panic::AssertUnwindSafe,
-    sync::{LazyLock, atomic::Ordering},
+    sync::{LazyLock, Mutex, atomic::Ordering},
     time::Duration,
 };
 
@@ -34,7 +34,7 @@ use tokio::sync::oneshot;
 use crate::{
     execution::{Course, Failed, Functions, Iteration, State, Told},
     matrix,
-    report::Services,
+    report::{Listening, Services},
     sample::{IMAGES, Sample, Way, Wrong, digest, execution_input},
     world::{REPOSITORY, SOURCE, TARGET, sdk_config},
 };
@@ -44,8 +44,8 @@ const ACCOUNT: &str = "123456789012";
 /// How many seeds a test draws, unless `RUNS` says otherwise.
 const RUNS: u64 = 150;
 
-/// How many runs are under way at once: most of them wait.
-const SIDE_BY_SIDE: usize = 128;
+/// How many runs are under way on each core: most of them wait.
+const SIDE_BY_SIDE: usize = 64;
 
 /// After this, a run hangs.
 const PATIENCE: Duration = Duration::from_mins(5);
@@ -293,6 +293,7 @@ struct Run<'a> {
     sample: &'a Sample,
     functions: Functions,
     services: Services,
+    _listening: Listening,
     client: &'a reqwest::Client,
     seen: Seen,
     /// Something at the target was deleted that this program had put there.
@@ -305,11 +306,21 @@ impl<'a> Run<'a> {
     async fn set(case: &'a Case, sample: &'a Sample, tools: &'a Tools) -> Self {
         let services = Services::default();
         services.refused_events.store(case.refused_events, Ordering::SeqCst);
-        let endpoint = services.listen().await;
-        let config = tools.config.clone().into_builder().endpoint_url(endpoint).build();
+        let listening = services.listen().await;
+        let config = tools.config.clone().into_builder().endpoint_url(&listening.endpoint).build();
         let functions = Functions::new(&sample.config, &config, case.way.uploads());
         let (client, seen) = (&tools.client, Seen { runs: 1, ..Seen::default() });
-        Self { case, sample, functions, services, client, seen, is_tampered_with: false, is_lied_to: false }
+        Self {
+            case,
+            sample,
+            functions,
+            services,
+            _listening: listening,
+            client,
+            seen,
+            is_tampered_with: false,
+            is_lied_to: false,
+        }
     }
 
     fn is_source_whole(&self) -> bool {
@@ -327,8 +338,9 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Lets all be well from now on.
-    fn calm(&mut self) {
+    /// Lets all be well from now on, but for kills.
+    fn calm(&mut self, course: &Disturbed<'_>) {
+        course.waiting.borrow_mut().clear();
         for state in self.sample.world.ecr.faults().into_iter().filter(|state| state.met > 0) {
             let fault = state.fault;
             let deletes = matches!(fault.meanwhile, Some(Meanwhile::DeleteRepository | Meanwhile::DeleteImage(_)));
@@ -414,22 +426,23 @@ impl<'a> Run<'a> {
         let mut resolved = self.functions.resolve(&course, &input).await;
         while let Err(failed) = &resolved {
             self.note(failed)?;
-            self.calm();
-            if failed.error() == Some(ErrorName::RepositoryNotFound) && !self.is_source_whole() {
+            self.calm(&course);
+            let is_gone = matches!(failed.error(), Some(ErrorName::RepositoryNotFound | ErrorName::ImageNotFound));
+            if is_gone && !self.is_source_whole() {
                 return self.look(&[]).await;
             }
             self.redrive(failed)?;
             resolved = self.functions.resolve(&course, &input).await;
         }
         let Ok(Some(mut round)) = resolved else {
-            self.calm();
+            self.calm(&course);
             self.seen.nothing_to_do += 1;
             let is_gone = self.is_lied_to || !self.is_source_whole();
             return if is_gone { Ok(()) } else { Err(Bad::NotRight("it is said to be gone".to_owned())) };
         };
         let mut iterations = self.iterate(&course, &round).await?;
         let mut told = self.report(&course, &round, &iterations).await?;
-        self.calm();
+        self.calm(&course);
         if course.is_over() {
             self.look(&iterations).await?;
         }
@@ -532,39 +545,40 @@ async fn play(case: &Case, tools: &Tools) -> (Seen, Option<Bad>) {
 }
 
 /// The least case that is bad as this one is; it is played twice before it counts as good, for not all of it is in our hands.
-async fn shrink(mut case: Case, tools: &Tools) -> (Case, Bad, Seen) {
-    let (mut seen, bad) = play(&case, tools).await;
+async fn shrink(mut case: Case, tools: &Tools) -> (Case, Bad) {
+    let (_, bad) = play(&case, tools).await;
     let mut bad = bad.unwrap_or_else(|| Bad::NotRight("not seen again".to_owned()));
     'smaller: loop {
         for smaller in case.smaller() {
             for _ in 0..2 {
-                if let (also, Some(worse)) = play(&smaller, tools).await {
-                    (case, bad, seen) = (smaller, worse, also);
+                if let (_, Some(worse)) = play(&smaller, tools).await {
+                    (case, bad) = (smaller, worse);
                     continue 'smaller;
                 }
             }
         }
-        return (case, bad, seen);
+        return (case, bad);
     }
 }
 
-/// Plays cases side by side; fails with the least reproduction of each that is bad, and writes down what was seen.
-async fn play_all(name: &str, cases: impl Iterator<Item = Case>) {
-    let tools = &Tools::new().await;
-    let played = stream::iter(cases).map(async |case| {
-        let (seen, bad) = play(&case, tools).await;
-        (case, seen, bad)
-    });
+/// Plays cases on every core, many side by side; fails with the least reproduction of those that are bad, and writes down
+/// what was seen.
+fn play_all(name: &str, cases: Vec<Case>) {
+    let cases = Mutex::new(cases.into_iter());
     let (mut seen, mut bad_cases) = (Seen::default(), Vec::new());
-    let mut played = std::pin::pin!(played.buffer_unordered(SIDE_BY_SIDE));
-    while let Some((case, of_case, bad)) = played.next().await {
-        seen.add(of_case);
-        bad_cases.extend(bad.map(|bad| (case, bad)));
-    }
+    std::thread::scope(|scope| {
+        let cores = std::thread::available_parallelism().unwrap().get();
+        let threads: Vec<_> = (0..cores).map(|_| scope.spawn(|| on_this_thread(play_some(&cases)))).collect();
+        for thread in threads {
+            let (of_thread, bad) = thread.join().unwrap();
+            seen.add(of_thread);
+            bad_cases.extend(bad);
+        }
+    });
     write_down(name, &seen);
     let mut told = String::new();
     for (case, first) in bad_cases.into_iter().take(SHRUNK) {
-        let (small, bad, _) = shrink(case.clone(), tools).await;
+        let (small, bad) = on_this_thread(async { shrink(case.clone(), &Tools::new().await).await });
         let [case, small] = [case, small].map(|case| serde_json::to_string(&case).unwrap());
         writeln!(told, "{first:?}\n  CASE='{case}'\nleast: {bad:?}\n  CASE='{small}'").unwrap();
     }
@@ -572,15 +586,36 @@ async fn play_all(name: &str, cases: impl Iterator<Item = Case>) {
     assert!(seen.runs > 0, "nothing was played");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn runs_that_meet_several_faults() {
+fn on_this_thread<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+/// Plays what is left of the cases, as other threads do; those that are bad come back.
+async fn play_some(cases: &Mutex<impl Iterator<Item = Case>>) -> (Seen, Vec<(Case, Bad)>) {
+    let tools = &Tools::new().await;
+    let left = std::iter::from_fn(|| cases.lock().unwrap().next());
+    let played = stream::iter(left).map(async |case| {
+        let (seen, bad) = play(&case, tools).await;
+        (seen, bad.map(|bad| (case, bad)))
+    });
+    let (mut seen, mut bad_cases) = (Seen::default(), Vec::new());
+    let mut played = std::pin::pin!(played.buffer_unordered(SIDE_BY_SIDE));
+    while let Some((of_case, bad)) = played.next().await {
+        seen.add(of_case);
+        bad_cases.extend(bad);
+    }
+    (seen, bad_cases)
+}
+
+#[test]
+fn runs_that_meet_several_faults() {
     let number = |name: &str, default| std::env::var(name).map_or(default, |text| text.parse::<u64>().unwrap());
     let first = number("FIRST_SEED", 0);
     let cases: Vec<Case> = match std::env::var("CASE") {
         Ok(case) => vec![serde_json::from_str(&case).unwrap()],
         Err(_) => (first..first + number("RUNS", RUNS)).map(Case::of).collect(),
     };
-    play_all("faults", cases.into_iter()).await;
+    play_all("faults", cases);
 }
 
 fn killed(way: Way, kills: Vec<Kill>) -> Case {
@@ -588,7 +623,8 @@ fn killed(way: Way, kills: Vec<Kill>) -> Case {
 }
 
 /// How many requests an execution makes that nothing disturbs.
-async fn requests(way: Way, tools: &Tools) -> u64 {
+async fn requests(way: Way) -> u64 {
+    let tools = &Tools::new().await;
     let case = killed(way, Vec::new());
     let sample = Sample::set(way, &tools.config).await;
     let stats =
@@ -599,19 +635,18 @@ async fn requests(way: Way, tools: &Tools) -> u64 {
     stats() - before
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn runs_that_are_stopped_at_every_call() {
-    let tools = Tools::new().await;
+#[test]
+fn runs_that_are_stopped_at_every_call() {
     let mut cases = Vec::new();
     for way in [Way::Stream, Way::Parts, Way::Untagged] {
-        let requests = requests(way, &tools).await;
+        let requests = on_this_thread(requests(way));
         for is_late in [false, true] {
             cases.extend((0..requests).map(|after| killed(way, vec![Kill { after, is_late }])));
             // One call further each time, until it is done.
             cases.push(killed(way, (0..requests).map(|after| Kill { after, is_late }).collect()));
         }
     }
-    play_all("kills", cases.into_iter()).await;
+    play_all("kills", cases);
 }
 
 /// Writes what was seen as a member of results.json, where `RELIABILITY` says so. Tests have processes of their own.
