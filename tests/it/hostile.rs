@@ -313,9 +313,12 @@ async fn replicate(world: &World, digest: &Digest, uploads: Uploads) -> Result<(
     let copy = Dependencies::new(world.registries().await, settings).unwrap();
     let mut to_copy = input.clone();
     (to_copy["layers"], to_copy["cursor"]) = (Value::Null, Value::Null);
-    let copied = copy_layers::handle(&copy, decode(to_copy).unwrap(), in_time()).await;
-    if copied.is_err() {
-        return Err(told(copied));
+    loop {
+        match copy_layers::handle(&copy, decode(to_copy.clone()).unwrap(), in_time()).await {
+            Ok(copied) if copied.done => break,
+            Ok(copied) => to_copy["cursor"] = json!(copied.cursor),
+            error => return Err(told(error)),
+        }
     }
     let put = put_manifest::handle(&registries, decode(input).unwrap(), in_time()).await;
     if put.is_ok() { Ok(()) } else { Err(told(put)) }

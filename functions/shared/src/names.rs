@@ -234,23 +234,29 @@ mod tests {
         /// Texts near this grammar, within it or not, and texts far from it.
         fn near(&self) -> impl Strategy<Value = String> + use<> {
             let letter = prop_oneof![
-                proptest::char::any(),
-                proptest::sample::select("/._-:@%?# \0\n\r\t\"\\AZaz09ß\u{202e}\u{301}".chars().collect::<Vec<_>>()),
+                2 => proptest::sample::select(vec!['/', '.', '_', '-']),
+                1 => proptest::char::any(),
+                1 => proptest::sample::select("/._-:@%?# \0\n\r\t\"\\AZaz09ß\u{202e}\u{301}".chars().collect::<Vec<_>>()),
             ];
-            let edits = proptest::collection::vec((any::<proptest::sample::Index>(), letter, 0..3), 0..3);
-            let edited = (self.valid(), edits, 0..8usize).prop_map(|(text, edits, times)| {
+            let place = (any::<proptest::sample::Index>(), proptest::bool::weighted(0.2));
+            let edits = proptest::collection::vec((place, letter, 0..3), 0..3);
+            let ends = [self.lengths.start() - 1, *self.lengths.start(), *self.lengths.end(), self.lengths.end() + 1];
+            let length = proptest::option::weighted(0.2, proptest::sample::select(ends.to_vec()));
+            let edited = (self.valid(), edits, length).prop_map(|(text, edits, length)| {
                 let mut letters: Vec<char> = text.chars().collect();
-                for (place, letter, edit) in edits {
-                    let place = place.index(letters.len() + 1);
+                for ((place, is_first), letter, edit) in edits {
+                    let place = if is_first { 0 } else { place.index(letters.len() + 1) };
                     match edit {
                         0 => letters.insert(place, letter),
                         1 if place < letters.len() => letters[place] = letter,
                         _ => letters.truncate(place),
                     }
                 }
-                let text = String::from_iter(letters);
-                // Beyond the longest, too.
-                if times > 6 { text.repeat(times * 7) } else { text }
+                // As short and as long as may be, and a letter beyond that.
+                if let (Some(length), Some(&last)) = (length, letters.last()) {
+                    letters.resize(length, last);
+                }
+                String::from_iter(letters)
             });
             prop_oneof![9 => edited, 1 => any::<String>()]
         }
