@@ -184,9 +184,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_has_a_name_that_the_state_machine_knows() {
-        let panicking = async { if true { panic!("the {} broke", "defect") } else { Ok::<(), ManifestError>(()) } };
+        let panicking = async {
+            if true {
+                panic!("{} broke", "https://bucket.example/layer?signature")
+            } else {
+                Ok::<(), ManifestError>(())
+            }
+        };
         let diagnostic = answer(panicking).await.unwrap_err();
         assert_eq!(diagnostic.error_type, "Internal");
-        assert_eq!(diagnostic.error_message, "panic: the defect broke");
+        assert_eq!(diagnostic.error_message, "panic: https://bucket.example/layer?(redacted) broke");
     }
 }
