@@ -424,11 +424,6 @@ async fn errors_say_which_side_and_which_call() {
     let (world, digest, _) = world_with_layer(Config::default()).await;
     for (fault, name, text) in [
         (
-            Fault::new("BatchCheckLayerAvailability", 429, "").in_region(TARGET),
-            ErrorName::RegistryThrottled,
-            "BatchCheckLayerAvailability on prod/app in eu-west-1",
-        ),
-        (
             Fault::new("InitiateLayerUpload", 400, "RepositoryNotFoundException").in_region(TARGET),
             ErrorName::RepositoryNotFound,
             "InitiateLayerUpload on prod/app in eu-west-1",
@@ -467,7 +462,9 @@ async fn errors_say_which_side_and_which_call() {
 #[tokio::test]
 async fn throttling_slows_a_layer_down_and_does_not_fail_it() {
     for code in ["ThrottleException", "TooManyRequestsException"] {
-        for operation in ["InitiateLayerUpload", "UploadLayerPart", "CompleteLayerUpload"] {
+        for operation in
+            ["BatchCheckLayerAvailability", "InitiateLayerUpload", "UploadLayerPart", "CompleteLayerUpload"]
+        {
             let (world, digest, content) = world_with_layer(Config::default()).await;
             // More often than the SDK tries.
             let status = if code == "ThrottleException" { 400 } else { 429 };
@@ -485,10 +482,14 @@ async fn throttling_slows_a_layer_down_and_does_not_fail_it() {
 
 #[tokio::test]
 async fn throttling_until_the_deadline_is_told() {
-    let (world, digest, _) = world_with_layer(Config::default()).await;
-    world.ecr.fault(Fault::new("InitiateLayerUpload", 429, "").in_region(TARGET).for_ever());
-    let error = copy_from(&world, &digest, None, deadline_in(Duration::from_secs(4))).await.unwrap_err();
-    assert_eq!(error.name(), ErrorName::RegistryThrottled);
+    for operation in ["BatchCheckLayerAvailability", "InitiateLayerUpload"] {
+        let (world, digest, _) = world_with_layer(Config::default()).await;
+        world.ecr.fault(Fault::new(operation, 429, "").in_region(TARGET).for_ever());
+        let error = copy_from(&world, &digest, None, deadline_in(Duration::from_secs(4))).await.unwrap_err();
+        assert_eq!(error.name(), ErrorName::RegistryThrottled);
+        let message = shared::error::diagnostic(&error).error_message;
+        assert!(message.contains(&format!("{operation} on prod/app in eu-west-1")), "{message}");
+    }
 }
 
 #[tokio::test]

@@ -251,10 +251,11 @@ impl<'a> Copy<'a> {
     /// Those of `blobs` that the target misses.
     ///
     /// # Errors
-    /// As [`Repository::missing_blobs`].
+    /// As [`Repository::missing_blobs`]; one that throttles is waited out while there is time.
     pub async fn missing(&self, blobs: Vec<Blob>) -> Result<Vec<Blob>, RegistryError> {
         let digests: Vec<Digest> = blobs.iter().map(|blob| blob.digest.clone()).collect();
-        let missing: HashSet<Digest> = self.target.missing_blobs(&digests).await?.into_iter().collect();
+        let asked = self.patience.ask(self.target, async || self.target.missing_blobs(&digests).await).await?;
+        let missing: HashSet<Digest> = asked.into_iter().collect();
         Ok(blobs.into_iter().filter(|blob| missing.contains(&blob.digest)).collect())
     }
 
