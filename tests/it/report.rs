@@ -223,6 +223,26 @@ async fn an_incomplete_round_is_reported_and_fails_with_a_line_for_each_target()
 }
 
 #[tokio::test]
+async fn an_answer_that_is_none_fails_its_own_target() {
+    let services = Services::default();
+    let mut garbage = [succeeded("eu-west-1"), succeeded("us-west-2"), succeeded("sa-east-1"), succeeded("eu-north-1")];
+    garbage[1]["put"] = json!("garbage");
+    garbage[2]["ensure"] = json!({"created": 1});
+    garbage[3] = failed("eu-north-1", "CopyLayers", "AccessDenied", "no");
+    garbage[3]["ensure"] = json!([]);
+    let error = report(&services, input(1, &json!([]), &garbage)).await.unwrap_err();
+    assert_eq!(error.name(), ErrorName::ReplicationIncomplete);
+    let document = document(&services.events()[0]);
+    let told: Vec<_> = document["targets"].as_array().unwrap().iter().map(|it| [&it["step"], &it["error"]]).collect();
+    let (put, ensure, copy) = (json!("PutManifest"), json!("EnsureRepository"), json!("CopyLayers"));
+    let (internal, denied) = (json!("Internal"), json!("AccessDenied"));
+    let null = Value::Null;
+    assert_eq!(told, [[&null, &null], [&put, &internal], [&ensure, &internal], [&copy, &denied]]);
+    let message = document["targets"][2]["message"].as_str().unwrap();
+    assert!(message.contains("created: invalid type: integer"), "{message}");
+}
+
+#[tokio::test]
 async fn an_image_that_the_source_lost_midway_leaves_nothing_to_redrive() {
     let services = Services::default();
     let outcome = failed("eu-west-1", "CopyLayers", "ImageNotFound", "gone");

@@ -8,11 +8,13 @@ use std::io::Write as _;
 
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value;
 use shared::{
     config::SdkConfig,
-    contract::{Execution, Image, Outcome, Referrer, Report, Round, Status, Target, TargetReport},
+    contract::{Execution, Failure, Image, Outcome, Referrer, Report, Round, Status, Target, TargetReport},
     error::{ErrorName, Named, shorten},
+    serve::decode,
 };
 
 /// The version of the report's schema.
@@ -69,9 +71,43 @@ pub struct FinishedRound {
     /// What earlier rounds finished.
     pub settled: Vec<TargetReport>,
     /// How this round's iterations ended.
-    pub outcomes: Vec<Outcome>,
+    pub outcomes: Vec<Ended>,
     /// When they had.
     pub finished_at: Timestamp,
+}
+
+/// An iteration's end, of which only what the state machine says itself is read at once: where a function answered what is
+/// no answer, its target failed, and the others are reported all the same.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Ended {
+    target: Target,
+    ensure: Option<Value>,
+    copied: Option<Value>,
+    put: Option<Value>,
+    failure: Option<Failure>,
+}
+
+impl From<Ended> for Outcome {
+    fn from(Ended { target, ensure, copied, put, mut failure }: Ended) -> Self {
+        let ensure = answered("EnsureRepository", ensure, &mut failure);
+        let copied = answered("CopyLayers", copied, &mut failure).unwrap_or_default();
+        let put = answered(PUT_MANIFEST, put, &mut failure);
+        Self { target, ensure, copied, put, failure }
+    }
+}
+
+/// What a step answered; where that is no answer, the step failed, unless one did already.
+fn answered<T: DeserializeOwned>(step: &str, answer: Option<Value>, failure: &mut Option<Failure>) -> Option<T> {
+    decode(answer?)
+        .inspect_err(|problem| {
+            failure.get_or_insert_with(|| Failure {
+                step: step.to_owned(),
+                error: ErrorName::Internal.to_string(),
+                cause: format!("the step answered what is no answer: {}", problem.error_message),
+            });
+        })
+        .ok()
 }
 
 /// What the function answers.
@@ -154,7 +190,7 @@ pub async fn handle(dependencies: &Dependencies, Input { execution, mut round }:
 fn report(execution: Execution, round: FinishedRound) -> Report {
     let FinishedRound { image, referrers: _, rule, round, redrives: _, settled: mut targets, outcomes, finished_at } =
         round;
-    targets.extend(outcomes.into_iter().map(|outcome| target_report(outcome, round, &image)));
+    targets.extend(outcomes.into_iter().map(|ended| target_report(ended.into(), round, &image)));
     Report {
         version: SCHEMA_VERSION,
         complete: targets.iter().all(|target| target.status.is_complete()),
