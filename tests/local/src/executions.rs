@@ -146,7 +146,7 @@ impl HistoryEvent {
 /// The executions of one deployment's state machine.
 #[derive(Debug)]
 pub struct Executions {
-    client: Client,
+    pub(crate) client: Client,
     pub(crate) state_machine_arn: String,
 }
 
@@ -180,8 +180,9 @@ impl Executions {
         }
     }
 
-    pub(crate) async fn start(&self, input: &Value) -> Result<String, Error> {
+    pub(crate) async fn start(&self, name: Option<&str>, input: &Value) -> Result<String, Error> {
         let request = self.client.start_execution().state_machine_arn(&self.state_machine_arn).input(input.to_string());
+        let request = request.set_name(name.map(ToOwned::to_owned));
         Ok(request.send().await.map_err(Error::call("StartExecution"))?.execution_arn)
     }
 

@@ -4,6 +4,7 @@
 //! loopback ports, applies `tests/local` to them with Terraform, and stops everything when it is dropped. `make demo` and
 //! the end-to-end tests share it.
 
+mod between;
 mod error;
 mod events;
 mod executions;
@@ -12,12 +13,14 @@ mod layout;
 mod logs;
 mod ministack;
 mod process;
+mod redrive;
 mod registry;
 mod sample;
 mod stack;
 mod terraform;
 
 pub use aws_sdk_sfn::types::ExecutionStatus;
+pub use between::{Fate, Invocation};
 pub use error::Error;
 pub use events::ReportEvent;
 pub use executions::{Execution, Executions, HistoryEvent};

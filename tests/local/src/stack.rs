@@ -10,6 +10,7 @@ use serde_json::Value;
 use shared::names::Digest;
 use tempfile::TempDir;
 
+use crate::between::{Fate, Invocation, Runtime, Services, signal};
 use crate::error::Error;
 use crate::events::{ReportEvent, Reports, replay_push};
 use crate::executions::{Execution, Executions, HistoryEvent};
@@ -17,6 +18,7 @@ use crate::image::{Client, Image, Pushed};
 use crate::logs;
 use crate::ministack::Ministack;
 use crate::process::tail;
+use crate::redrive::redrive;
 use crate::registry::Registry;
 use crate::terraform;
 
@@ -51,6 +53,8 @@ pub struct Options {
     pub environment: Vec<(String, String)>,
     /// The network between the functions, all of them together, and ECR; `None` is as fast as it goes.
     pub shape: Option<Shape>,
+    /// Whether [`LocalStack::decide`] has a say in what becomes of an invocation.
+    pub decided: bool,
 }
 
 /// What is set of the module's `copy_layers`; the rest keeps its default.
@@ -83,6 +87,7 @@ impl Options {
             untagged_images: false,
             environment: Vec::new(),
             shape: None,
+            decided: false,
         }
     }
 }
@@ -97,6 +102,8 @@ pub struct LocalStack {
     logs: PathBuf,
     // Stopped in this order: the functions, what they call, and the directory that both write to.
     ministack: Ministack,
+    services: Services,
+    runtime: Option<Runtime>,
     ecr: EcrLocal,
     home: TempDir,
 }
@@ -134,8 +141,9 @@ impl LocalStack {
                 None => ecr.endpoint(),
                 Some(shape) => ecr.interface(shape).map_err(Error::io("open a network interface of the local ECR"))?,
             };
-            match Ministack::start(port, &ecr_endpoint, &options, home.path(), &logs).await {
-                Ok(ministack) => return Ok(Undeployed { options, logs, ministack, ecr, home }),
+            let services = Services::start(&Ministack::endpoint_at(port)).await?;
+            match Ministack::start(port, &services.endpoint(), &ecr_endpoint, &options, home.path(), &logs).await {
+                Ok(ministack) => return Ok(Undeployed { options, logs, ministack, services, ecr, home }),
                 Err(Error::Program { tail, .. }) if tail.contains("already in use") && attempt < PORT_ATTEMPTS => {
                     attempt += 1;
                 }
@@ -281,7 +289,7 @@ impl LocalStack {
         let home = self.home.path().join(source);
         fs::create_dir_all(&home).map_err(Error::io(format!("make {}", home.display())))?;
         let options = Options { source: source.to_owned(), ..Options::quick(targets) };
-        let outputs = terraform::apply(self.endpoint(), &options, &home, &self.logs).await?;
+        let outputs = terraform::apply(self.endpoint(), &options, &terraform::packages()?, &home, &self.logs).await?;
         Ok(Executions::new(self.endpoint(), source, outputs.state_machine_arn))
     }
 
@@ -290,7 +298,42 @@ impl LocalStack {
     /// # Errors
     /// If StartExecution fails.
     pub async fn start_execution(&self, input: &Value) -> Result<String, Error> {
-        self.executions.start(input).await
+        self.executions.start(None, input).await
+    }
+
+    /// Starts an execution of this name by hand.
+    ///
+    /// # Errors
+    /// If StartExecution fails, as it does where there was one of that name.
+    pub async fn start_named(&self, name: &str, input: &Value) -> Result<String, Error> {
+        self.executions.start(Some(name), input).await
+    }
+
+    /// Redrives an execution as Step Functions documents it; `failed` is its last part: itself, or what it went on in when it
+    /// was redriven for the last time. The ARN of what it goes on in now.
+    ///
+    /// # Errors
+    /// If it has not failed, or a call fails.
+    pub async fn redrive(&self, original: &Execution, failed: &Execution) -> Result<String, Error> {
+        let count = self.services.count_redrive(&original.arn);
+        redrive(&self.executions, original, failed, count).await
+    }
+
+    /// Whether EventBridge refuses the functions' events from now on.
+    pub fn refuse_events(&self, refuse: bool) {
+        self.services.refuse_events(refuse);
+    }
+
+    /// Lets `decide` say what becomes of every invocation from now on, in a stack with [`Options::decided`].
+    pub fn decide(&self, decide: impl FnMut(&Invocation) -> Fate + Send + 'static) {
+        if let Some(runtime) = &self.runtime {
+            runtime.decide(decide);
+        }
+    }
+
+    /// Sends a signal, such as `KILL`, to a function's process.
+    pub async fn signal(&self, process: u32, name: &str) {
+        signal(process, name).await;
     }
 
     /// An execution as it is now.
@@ -341,6 +384,7 @@ pub struct Undeployed {
     options: Options,
     logs: PathBuf,
     ministack: Ministack,
+    services: Services,
     ecr: EcrLocal,
     home: TempDir,
 }
@@ -351,15 +395,32 @@ impl Undeployed {
     /// # Errors
     /// If Terraform fails, with the end of its log.
     pub async fn deploy(self) -> Result<LocalStack, Error> {
-        let Self { options, logs, ministack, ecr, home } = self;
-        let outputs = terraform::apply(ministack.endpoint(), &options, home.path(), &logs).await?;
+        let Self { options, logs, ministack, services, ecr, home } = self;
+        let mut packages = terraform::packages()?;
+        let mut runtime = None;
+        if options.decided {
+            let between = runtime.insert(Runtime::start().await?);
+            packages = between.wrap(&packages, &terraform::FUNCTIONS, home.path()).await?;
+        }
+        let outputs = terraform::apply(ministack.endpoint(), &options, &packages, home.path(), &logs).await?;
         let region = Region::new(options.source.clone());
         let sqs = aws_sdk_sqs::Config::builder().behavior_version(BehaviorVersion::v2026_01_12());
         let sqs = sqs.endpoint_url(ministack.endpoint()).credentials_provider(credentials()).region(region);
         let executions = Executions::new(ministack.endpoint(), &options.source, outputs.state_machine_arn);
         let reports = Reports::new(aws_sdk_sqs::Client::from_conf(sqs.build()), outputs.reports_queue_url);
         let dead_letter_queue_url = outputs.dead_letter_queue_url;
-        Ok(LocalStack { options, executions, reports, dead_letter_queue_url, logs, ministack, ecr, home })
+        Ok(LocalStack {
+            options,
+            executions,
+            reports,
+            dead_letter_queue_url,
+            logs,
+            ministack,
+            services,
+            runtime,
+            ecr,
+            home,
+        })
     }
 }
 

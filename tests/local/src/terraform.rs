@@ -33,14 +33,28 @@ struct Output {
     value: String,
 }
 
-pub(crate) async fn apply(endpoint: &str, options: &Options, home: &Path, logs: &Path) -> Result<Outputs, Error> {
+/// The functions, each of which has a package.
+pub(crate) const FUNCTIONS: [&str; 5] = ["resolve-image", "ensure-repo", "copy-layers", "put-manifest", "report"];
+
+/// The directory of the packages.
+pub(crate) fn packages() -> Result<PathBuf, Error> {
     let packages = root().join("target/lambda");
-    for function in ["resolve-image", "ensure-repo", "copy-layers", "put-manifest", "report"] {
+    for function in FUNCTIONS {
         let package = packages.join(function).join("bootstrap.zip");
         if !package.exists() {
             return Err(Error::Missing { path: package, remedy: "run `make package`" });
         }
     }
+    Ok(packages)
+}
+
+pub(crate) async fn apply(
+    endpoint: &str,
+    options: &Options,
+    packages: &Path,
+    home: &Path,
+    logs: &Path,
+) -> Result<Outputs, Error> {
     let log = logs.join("terraform.log");
     let data_dir = initialize(&log).await?;
     let state = home.join("terraform.tfstate");
