@@ -21,7 +21,7 @@ fn rounds(report: &Report) -> BTreeMap<&str, (u32, Status)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redrive_works_on_the_failed_targets_alone_again_and_again() {
+async fn what_failed_is_redriven_and_what_arrived_is_left_alone() {
     let scene = Scene::set(&TARGETS).await;
     failed_targets_run_again(&scene).await;
     an_execution_that_found_no_image_begins_again(&scene).await;
