@@ -106,6 +106,11 @@ reliability: nextest ## Replicate under faults that RUNS=10000 seeds draw, and k
 		cargo nextest run --release --package it --locked --profile reliability -E 'test(/^runs::/)'
 	cat target/reliability/results.json
 
+# Needs the AWS CLI, with credentials for the account and the source region. NAME is the module's `name`.
+.PHONY: replay-dead-letters
+replay-dead-letters: ## Start an execution for each push event that could not start one (NAME=ecr-replicator)
+	terraform/replay-dead-letters.sh $(NAME)
+
 NEXTEST_VERSION := 0.9.143
 
 # Where cargo-nextest is not installed, this project's own.

@@ -42,7 +42,7 @@ locals {
       dimensions  = { StateMachineArn = local.state_machine_arn }
     }
     dead-letters = {
-      description = "A push event could not start an execution: read the queue, then replay the event"
+      description = "A push event could not start an execution: mend what its ERROR_MESSAGE in the queue ${aws_sqs_queue.dead_letters.name} says, then run `make replay-dead-letters NAME=${var.name}`"
       namespace   = "AWS/SQS"
       metric      = "ApproximateNumberOfMessagesVisible"
       statistic   = "Maximum"

@@ -298,6 +298,11 @@ run "somebody_is_told_when_a_replication_fails_or_does_not_start" {
   }
 
   assert {
+    condition     = strcontains(aws_cloudwatch_metric_alarm.this["dead-letters"].alarm_description, "`make replay-dead-letters NAME=${var.name}`")
+    error_message = "The alarm on dead letters does not say how they are replayed."
+  }
+
+  assert {
     condition = alltrue([
       for alarm in aws_cloudwatch_metric_alarm.this :
       alarm.comparison_operator == "GreaterThanThreshold"

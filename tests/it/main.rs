@@ -3,6 +3,7 @@
 
 mod convergence;
 mod copy_layers;
+mod dead_letters;
 mod ecr_local;
 mod ensure_repo;
 mod execution;
