@@ -305,6 +305,28 @@ async fn whatever_befalls_a_function_the_image_arrives_or_the_report_says_what_f
     assert_fails_in(&scene, &execution, &GARBLED.map(|(region, _, step)| (region, step))).await;
 
     every_target_fails(&scene, &targets).await;
+    what_is_no_answer_is_asked_for_again(&scene).await;
+}
+
+/// The states that no target's failure can come from: what fails there is the execution, and a redrive enters them again.
+async fn what_is_no_answer_is_asked_for_again(scene: &Scene) {
+    for function in ["resolve-image", "report"] {
+        let mut script = Script::default();
+        script.add("", function, [Fate::Answered(json!("garbage"))]);
+        scene.stack.decide(move |invocation| script.next("", &invocation.function));
+        let target = json!({"region": UNHARMED});
+        let first = scene.start(json!({"image": {"repository": REPOSITORY, "tag": TAG}, "targets": [target]})).await;
+        assert_eq!(first.error.as_deref(), Some("States.QueryEvaluationError"), "{first:?}");
+        assert!(
+            first.cause.as_deref().unwrap().contains(&format!("{function} answered what is no answer")),
+            "{first:?}"
+        );
+        let second = scene.stack.redrive(&first, &first).await.unwrap();
+        let second = scene.finished(&second).await;
+        assert_eq!(second.status, ExecutionStatus::Succeeded, "{second:?}");
+        let (_, report) = scene.report(&first).await;
+        assert_eq!(report.targets[0].status, Status::Unchanged);
+    }
 }
 
 /// Another image, which no target takes.
