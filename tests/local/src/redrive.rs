@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 
 use aws_sdk_sfn::types::ExecutionStatus;
-use jiff::Timestamp;
+use jiff::Unit;
 use serde_json::{Value, json};
 
 use crate::error::Error;
@@ -37,8 +37,9 @@ pub(crate) async fn redrive(
         serde_json::from_str(machine.definition()).map_err(|error| wrong(format!("its definition: {error}")))?;
 
     let name = original.arn.rsplit(':').next().unwrap_or_default();
-    let started_at = executions.history(&original.arn).await?.first().map(|event| event.timestamp.as_millisecond());
-    let started_at = started_at.and_then(|milliseconds| Timestamp::from_millisecond(milliseconds).ok());
+    // The context has milliseconds, and the history a fraction that may be a hair less.
+    let started_at = executions.history(&original.arn).await?.first().map(|event| event.timestamp);
+    let started_at = started_at.and_then(|at| at.round(Unit::Millisecond).ok());
     let context = HashMap::from([
         ("Id", json!(original.arn)),
         ("Name", json!(name)),
