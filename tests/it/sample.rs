@@ -103,6 +103,8 @@ pub(crate) enum Wrong {
     Image(String),
     /// A tag on what is not whole, or on another image; or one that is told to be there, and is not.
     Tag(String),
+    /// A tag on an image that lacks its referrer.
+    Referrer(String),
 }
 
 impl Sample {
@@ -186,7 +188,8 @@ impl Sample {
             if there.images.get(digest(manifest).as_str()) != Some(&manifest.to_string()) {
                 let lacks = format!("it lacks {}", digest(manifest));
                 if tagged.is_some() {
-                    return Some(Wrong::Tag(lacks));
+                    let is_referrer = referrer == Some(manifest);
+                    return Some(if is_referrer { Wrong::Referrer(lacks) } else { Wrong::Tag(lacks) });
                 }
                 if told.is_some() {
                     return Some(Wrong::Image(lacks));
