@@ -547,7 +547,9 @@ async fn an_image_that_is_deleted_when_its_tag_has_left_it_does_not_keep_the_tag
 #[tokio::test]
 async fn an_image_that_is_deleted_while_its_run_is_killed_does_not_keep_the_tag() {
     let (moves, kills) = (&[Move::To(1), Move::DeleteImage(0)], &[1]);
-    in_many_orders(Plan { title: "A, killed once, B, A deleted", moves, kills, ..PLAN }).await;
+    let scene = Tags::new(Plan { title: "A, killed once, B, A deleted", moves, kills, ..PLAN }).await;
+    // One order in some hundred tells a run that does not hand the tag on: the search comes to them late.
+    wander(&scene, 0..500.max(schedules() as u64)).await.unwrap_or_else(|failure| panic!("{failure}"));
 }
 
 #[tokio::test]
