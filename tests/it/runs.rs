@@ -229,6 +229,9 @@ struct Disturbed<'a> {
     next: RefCell<Option<oneshot::Receiver<()>>>,
     /// The bytes of those layers that the target did not have whole, at each kill.
     unfinished: RefCell<Vec<u64>>,
+    way: Way,
+    /// A tag that a kill left on half an image.
+    half_tagged: RefCell<Option<Wrong>>,
 }
 
 impl<'a> Disturbed<'a> {
@@ -239,6 +242,8 @@ impl<'a> Disturbed<'a> {
             kills: RefCell::new(case.kills.clone().into()),
             next: RefCell::default(),
             unfinished: RefCell::default(),
+            way: case.way,
+            half_tagged: RefCell::default(),
         };
         disturbed.arm();
         disturbed
@@ -278,6 +283,10 @@ impl Course for Disturbed<'_> {
         let there = self.ecr.layers(ACCOUNT, TARGET, REPOSITORY).unwrap_or_default();
         let missing = IMAGES.blobs.iter().filter(|blob| !there.contains_key(Digest::of(blob).as_str()));
         self.unfinished.borrow_mut().push(missing.map(|blob| blob.len() as u64).sum());
+        let there = self.ecr.view(ACCOUNT, TARGET, REPOSITORY).unwrap_or_default();
+        if let Some(wrong) = self.way.half_tagged(&there) {
+            *self.half_tagged.borrow_mut() = Some(wrong);
+        }
         self.ecr.go_on();
         self.arm();
         None
@@ -350,8 +359,9 @@ impl<'a> Run<'a> {
             let name = name.unwrap_or_default();
             self.is_lied_to |=
                 ["NotFound", "Inaccessible", "under its own digest"].iter().any(|lie| name.contains(lie));
-            self.is_referrer_refused |= name.starts_with("the referrer: ")
-                || (fault.operation == "BatchGetImage" && fault.region.as_deref() == Some(SOURCE));
+            let may_be_refused = fault.operation == "BatchGetImage" && fault.region.as_deref() == Some(SOURCE);
+            self.is_referrer_refused |= may_be_refused
+                || ["the referrer: 405", "the referrer: `AccessDeniedException`"].contains(&name.as_str());
             *self.seen.faults_injected.entry(name).or_default() += state.met;
         }
         self.sample.world.ecr.clear_faults();
@@ -466,6 +476,12 @@ impl<'a> Run<'a> {
         self.seen.kills = course.unfinished.borrow().len() as u64;
         ecr.go_on();
         self.look(&iterations).await?;
+        let half_tagged = course.half_tagged.take();
+        if let Some(wrong) =
+            half_tagged.filter(|_| !self.is_tampered_with && !self.is_lied_to && !self.is_referrer_refused)
+        {
+            return Err(Bad::Wrong(wrong));
+        }
         let is_there = iterations.iter().all(|iteration| iteration.ended.is_ok());
         if is_there {
             self.seen.images_right += 1;

@@ -7,7 +7,7 @@ use std::{
 
 use aws_config::{Region, SdkConfig};
 use aws_sdk_ecr::{Client, primitives::Blob};
-use ecr_local::{Config, EcrLocal};
+use ecr_local::{Config, EcrLocal, RepositoryView};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -59,6 +59,36 @@ impl Way {
                 (images.platforms.iter().chain([&images.index]).collect(), Some(&images.signature))
             }
         }
+    }
+
+    /// The first manifest that `there` lacks, the image's before its referrer.
+    fn lacks(self, there: &RepositoryView) -> Option<Lack> {
+        let (image, referrer) = self.whole();
+        image.into_iter().chain(referrer).find_map(|manifest| {
+            let digest = digest(manifest);
+            let is_there = there.images.get(digest.as_str()) == Some(&manifest.to_string());
+            (!is_there).then(|| Lack { digest, is_referrer: referrer == Some(manifest) })
+        })
+    }
+
+    /// A tag in `there` on what is not whole.
+    pub(crate) fn half_tagged(self, there: &RepositoryView) -> Option<Wrong> {
+        let is_tagged = self.root().1.is_some_and(|tag| there.tags.contains_key(tag));
+        self.lacks(there).filter(|_| is_tagged).map(|lack| lack.tagged())
+    }
+}
+
+/// A manifest of the image, or of what belongs to it, that a target does not have.
+pub(crate) struct Lack {
+    digest: Digest,
+    is_referrer: bool,
+}
+
+impl Lack {
+    /// What is wrong, if the tag is there.
+    fn tagged(&self) -> Wrong {
+        let lacks = format!("it lacks {}", self.digest);
+        if self.is_referrer { Wrong::Referrer(lacks) } else { Wrong::Tag(lacks) }
     }
 }
 
@@ -182,21 +212,14 @@ impl Sample {
         if told.is_some() && !is_superseded && tagged.is_none() != tag.is_none() {
             return Some(Wrong::Tag("it is told to be tagged, and is not".to_owned()));
         }
-        let (image, referrer) = way.whole();
-        let referrer = referrer.filter(|_| told.is_none_or(|put| put.referrers_refused == 0));
-        for manifest in image.into_iter().chain(referrer) {
-            if there.images.get(digest(manifest).as_str()) != Some(&manifest.to_string()) {
-                let lacks = format!("it lacks {}", digest(manifest));
-                if tagged.is_some() {
-                    let is_referrer = referrer == Some(manifest);
-                    return Some(if is_referrer { Wrong::Referrer(lacks) } else { Wrong::Tag(lacks) });
-                }
-                if told.is_some() {
-                    return Some(Wrong::Image(lacks));
-                }
-            }
+        let lack = way.lacks(&there)?;
+        let is_refused = lack.is_referrer && told.is_some_and(|put| put.referrers_refused > 0);
+        match (tagged, told) {
+            _ if is_refused => None,
+            (Some(_), _) => Some(lack.tagged()),
+            (None, Some(_)) => Some(Wrong::Image(format!("it lacks {}", lack.digest))),
+            (None, None) => None,
         }
-        None
     }
 }
 
