@@ -644,6 +644,26 @@ fn runs_that_meet_several_faults() {
     play_all("faults", cases);
 }
 
+/// Seeds 8476 and 8668: the source gave another manifest for the referrer, and had none for a moment.
+#[test]
+fn a_referrer_that_the_source_does_not_give_keeps_no_image_back() {
+    let read = |name: &str, body: Value| Meets {
+        state: State::PutManifest,
+        name: name.to_owned(),
+        fault: Fault::of("BatchGetImage").in_region(SOURCE).for_ever().probability(0.2).body(body),
+    };
+    let case = |seed, meets| Case { way: Way::Stream, faults: vec![meets], kills: Vec::new(), refused_events: 0, seed };
+    let other = json!({"images": {"imageManifest": "{}"}});
+    let none = json!({"failures": [{"failureCode": "ImageNotFound", "failureReason": ""}], "images": []});
+    let cases = (0..50).flat_map(|seed| {
+        [
+            case(seed, read("another manifest than the digest's", other.clone())),
+            case(seed, read("failure `ImageNotFound`", none.clone())),
+        ]
+    });
+    play_all("referrers", cases.collect());
+}
+
 fn killed(way: Way, kills: Vec<Kill>) -> Case {
     Case { way, faults: Vec::new(), kills, refused_events: 0, seed: 0 }
 }

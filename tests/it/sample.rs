@@ -74,7 +74,7 @@ impl Way {
     /// A tag in `there` on what is not whole.
     pub(crate) fn half_tagged(self, there: &RepositoryView) -> Option<Wrong> {
         let is_tagged = self.root().1.is_some_and(|tag| there.tags.contains_key(tag));
-        self.lacks(there).filter(|_| is_tagged).map(|lack| lack.tagged())
+        self.lacks(there).filter(|_| is_tagged).map(|lack| lack.wrong())
     }
 }
 
@@ -85,8 +85,8 @@ pub(crate) struct Lack {
 }
 
 impl Lack {
-    /// What is wrong, if the tag is there.
-    fn tagged(&self) -> Wrong {
+    /// What is wrong, if the image is there.
+    fn wrong(&self) -> Wrong {
         let lacks = format!("it lacks {}", self.digest);
         if self.is_referrer { Wrong::Referrer(lacks) } else { Wrong::Tag(lacks) }
     }
@@ -133,7 +133,7 @@ pub(crate) enum Wrong {
     Image(String),
     /// A tag on what is not whole, or on another image; or one that is told to be there, and is not.
     Tag(String),
-    /// A tag on an image that lacks its referrer.
+    /// A tag on an image that lacks its referrer, or an image that is told to be there, and lacks it.
     Referrer(String),
 }
 
@@ -216,7 +216,8 @@ impl Sample {
         let is_refused = lack.is_referrer && told.is_some_and(|put| put.referrers_refused > 0);
         match (tagged, told) {
             _ if is_refused => None,
-            (Some(_), _) => Some(lack.tagged()),
+            (Some(_), _) => Some(lack.wrong()),
+            (None, Some(_)) if lack.is_referrer => Some(lack.wrong()),
             (None, Some(_)) => Some(Wrong::Image(format!("it lacks {}", lack.digest))),
             (None, None) => None,
         }
