@@ -1,11 +1,15 @@
 //! EnsureRepository against the local ECR.
 
+use std::time::Duration;
+
 use aws_sdk_ecr::types::{
     EncryptionConfiguration, EncryptionType, ImageScanningConfiguration, ImageTagMutability,
     ImageTagMutabilityExclusionFilter, ImageTagMutabilityExclusionFilterType, Tag,
 };
 use ecr_local::Fault;
 use ensure_repo::handle;
+use jiff::Timestamp;
+use serde_json::{Value, json};
 use shared::{
     contract::Ensured,
     error::{ErrorName, Named as _},
@@ -105,4 +109,225 @@ async fn what_the_target_refuses_is_told_with_call_region_and_repository() {
         assert_eq!(error.to_string(), "CreateRepository on prod/app in eu-west-1 failed");
         assert!(std::error::Error::source(&error).unwrap().to_string().starts_with(code));
     }
+}
+
+const LIFECYCLE: &str = r#"{"rules":[{"rulePriority":1,"selection":{"tagStatus":"untagged","countType":"imageCountMoreThan","countNumber":9},"action":{"type":"expire"}}]}"#;
+
+/// A repository policy of the repository in `region`.
+fn policy(region: &str) -> String {
+    let function = format!("arn:aws:lambda:{region}:123456789012:function:*");
+    json!({"Statement": [{
+        "Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": ["ecr:BatchGetImage"],
+        "Condition": {"ArnLike": {"aws:SourceArn": function}},
+    }]})
+    .to_string()
+}
+
+/// Sets the policies of the source's repository.
+async fn set_policies(world: &World) {
+    let source = world.client(SOURCE).await;
+    source.put_lifecycle_policy().repository_name(REPOSITORY).lifecycle_policy_text(LIFECYCLE).send().await.unwrap();
+    source.set_repository_policy().repository_name(REPOSITORY).policy_text(policy(SOURCE)).send().await.unwrap();
+}
+
+/// The lifecycle policy and the repository policy of the target's repository.
+async fn policies(world: &World) -> (Option<String>, Option<String>) {
+    let target = world.client(TARGET).await;
+    let lifecycle = target.get_lifecycle_policy().repository_name(REPOSITORY).send().await;
+    let repository = target.get_repository_policy().repository_name(REPOSITORY).send().await;
+    (
+        lifecycle.ok().map(|answer| answer.lifecycle_policy_text.unwrap()),
+        repository.ok().map(|answer| answer.policy_text.unwrap()),
+    )
+}
+
+/// EnsureRepository with what `change` makes of its input.
+async fn ensure_with(world: &World, change: impl FnOnce(&mut Value)) -> Result<Ensured, ensure_repo::Error> {
+    let mut input = target_input(&Digest::of(b"any"), None);
+    input["startedAt"] = json!(Timestamp::now());
+    change(&mut input);
+    handle(&world.registries().await, decode(input).unwrap()).await
+}
+
+fn sync(input: &mut Value) {
+    input["target"]["settings"] = json!("sync");
+}
+
+#[tokio::test]
+async fn a_new_repository_has_the_policies_of_the_source_for_its_own_region() {
+    let world = World::start().await;
+    set_policies(&world).await;
+    let ensured = ensure_with(&world, |_| ()).await.unwrap();
+    assert!(ensured.created);
+    assert_eq!(ensured.settings, []);
+    let (lifecycle, repository) = policies(&world).await;
+    assert_eq!(lifecycle.as_deref(), Some(LIFECYCLE));
+    let read = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+    assert_eq!(read(&repository.unwrap()), read(&policy(TARGET)));
+}
+
+#[tokio::test]
+async fn a_rule_s_own_settings_come_before_those_of_the_source() {
+    let world = World::start().await;
+    set_policies(&world).await;
+    let key = "arn:aws:kms:eu-west-1:123456789012:key/mine";
+    let own = |input: &mut Value| {
+        input["target"]["kmsKeyArn"] = json!(key);
+        input["repositorySettings"] = json!({
+            "tagMutability": "IMMUTABLE_WITH_EXCLUSION", "tagMutabilityExclusions": ["latest"], "scanOnPush": true,
+            "tags": {"team": "b"}, "repositoryPolicy": policy("us-east-1"),
+        });
+    };
+    assert!(ensure_with(&world, own).await.unwrap().created);
+    let target = world.client(TARGET).await;
+    let described = target.describe_repositories().repository_names(REPOSITORY).send().await.unwrap();
+    let made = &described.repositories()[0];
+    assert_eq!(made.image_tag_mutability(), Some(&ImageTagMutability::ImmutableWithExclusion));
+    assert_eq!(made.image_tag_mutability_exclusion_filters()[0].filter(), "latest");
+    assert!(made.image_scanning_configuration().unwrap().scan_on_push());
+    assert_eq!(made.encryption_configuration().unwrap().kms_key(), Some(key));
+    let (lifecycle, repository) = policies(&world).await;
+    assert_eq!(lifecycle.as_deref(), Some(LIFECYCLE));
+    assert_eq!(repository, Some(policy("us-east-1")), "it is written for its targets: nothing is mapped");
+}
+
+/// Killed after the repository was made, and tried again.
+#[tokio::test]
+async fn an_attempt_that_was_cut_off_is_completed_by_the_next() {
+    let world = World::start().await;
+    set_policies(&world).await;
+    for operation in ["PutLifecyclePolicy", "SetRepositoryPolicy"] {
+        world.client(TARGET).await.delete_repository().repository_name(REPOSITORY).send().await.ok();
+        world.ecr.fault(Fault::new(operation, 500, "ServerException").in_region(TARGET).for_ever());
+        let error = ensure_with(&world, |_| ()).await.unwrap_err();
+        assert_eq!(error.name(), ErrorName::RegistryUnavailable);
+        world.ecr.clear_faults();
+        let ensured = ensure_with(&world, |_| ()).await.unwrap();
+        assert!(!ensured.created);
+        let (lifecycle, repository) = policies(&world).await;
+        assert!(lifecycle.is_some() && repository.is_some(), "{operation}");
+    }
+}
+
+#[tokio::test]
+async fn a_repository_of_before_the_execution_gets_no_policies() {
+    let world = World::start().await;
+    set_policies(&world).await;
+    world.create_repository(TARGET).await;
+    let later = |input: &mut Value| input["startedAt"] = json!(Timestamp::now() + Duration::from_mins(5));
+    assert!(!ensure_with(&world, later).await.unwrap().created);
+    assert_eq!(policies(&world).await, (None, None));
+}
+
+#[tokio::test]
+async fn policies_that_somebody_has_set_meanwhile_stay() {
+    let world = World::start().await;
+    set_policies(&world).await;
+    world.create_repository(TARGET).await;
+    let target = world.client(TARGET).await;
+    target.set_repository_policy().repository_name(REPOSITORY).policy_text("{}").send().await.unwrap_err();
+    let theirs = r#"{"Statement":[]}"#;
+    target.set_repository_policy().repository_name(REPOSITORY).policy_text(theirs).send().await.unwrap();
+    assert!(!ensure_with(&world, |_| ()).await.unwrap().created);
+    assert_eq!(policies(&world).await, (Some(LIFECYCLE.to_owned()), Some(theirs.to_owned())));
+}
+
+#[tokio::test]
+async fn sync_brings_a_repository_to_the_source_s_settings_and_tells_what_it_changed() {
+    let world = World::start().await;
+    set_policies(&world).await;
+    let source = world.client(SOURCE).await;
+    let arn = |region: &str| format!("arn:aws:ecr:{region}:123456789012:repository/{REPOSITORY}");
+    let tag = |key: &str, value: &str| Tag::builder().key(key).value(value).build().unwrap();
+    source.tag_resource().resource_arn(arn(SOURCE)).tags(tag("team", "a")).send().await.unwrap();
+    source
+        .put_image_tag_mutability()
+        .repository_name(REPOSITORY)
+        .image_tag_mutability(ImageTagMutability::Immutable)
+        .send()
+        .await
+        .unwrap();
+    let scanning = ImageScanningConfiguration::builder().scan_on_push(true).build();
+    let scan = source.put_image_scanning_configuration().repository_name(REPOSITORY);
+    scan.image_scanning_configuration(scanning).send().await.unwrap();
+    let target = world.client(TARGET).await;
+    let encryption = EncryptionConfiguration::builder().encryption_type(EncryptionType::Kms).build().unwrap();
+    let create = target.create_repository().repository_name(REPOSITORY).encryption_configuration(encryption);
+    create.tags(tag("old", "1")).tags(tag("team", "b")).send().await.unwrap();
+
+    let ensured = ensure_with(&world, sync).await.unwrap();
+    assert!(!ensured.created);
+    let told: Vec<_> = ensured.settings.iter().map(|it| (it.setting.as_str(), it.refused.is_some())).collect();
+    assert_eq!(
+        told,
+        [
+            ("tagMutability", false),
+            ("scanOnPush", false),
+            ("tags", false),
+            ("lifecyclePolicy", false),
+            ("repositoryPolicy", false),
+            ("encryption", true),
+        ]
+    );
+    assert_eq!(ensured.settings[2].before.as_deref(), Some(r#"{"old":"1","team":"b"}"#));
+    assert_eq!(ensured.settings[2].after.as_deref(), Some(r#"{"team":"a"}"#));
+
+    // What is left is what nobody can change; nothing else is put again.
+    world.ecr.reset_stats();
+    let ensured = ensure_with(&world, sync).await.unwrap();
+    assert_eq!(ensured.settings.iter().map(|it| it.setting.as_str()).collect::<Vec<_>>(), ["encryption"]);
+    let changes = ["PutImageTagMutability", "PutImageScanningConfiguration", "TagResource", "UntagResource"];
+    for operation in changes.into_iter().chain(["PutLifecyclePolicy", "SetRepositoryPolicy"]) {
+        assert_eq!(world.calls(TARGET, operation), 0, "{operation}");
+    }
+    let tags = target.list_tags_for_resource().resource_arn(arn(TARGET)).send().await.unwrap();
+    assert_eq!(tags.tags(), [tag("team", "a")]);
+
+    // And back: what the source no longer has goes.
+    source.delete_lifecycle_policy().repository_name(REPOSITORY).send().await.unwrap();
+    source.delete_repository_policy().repository_name(REPOSITORY).send().await.unwrap();
+    ensure_with(&world, sync).await.unwrap();
+    assert_eq!(policies(&world).await, (None, None));
+}
+
+#[tokio::test]
+async fn a_policy_that_the_registry_refuses_is_told_and_keeps_no_image_back() {
+    let world = World::start().await;
+    set_policies(&world).await;
+    for operation in ["PutLifecyclePolicy", "SetRepositoryPolicy"] {
+        world.ecr.fault(Fault::new(operation, 400, "InvalidParameterException").in_region(TARGET).for_ever());
+    }
+    for change in [|_: &mut Value| (), sync] {
+        let ensured = ensure_with(&world, change).await.unwrap();
+        let told: Vec<_> = ensured.settings.iter().map(|it| (it.setting.as_str(), it.refused.is_some())).collect();
+        assert_eq!(told, [("lifecyclePolicy", true), ("repositoryPolicy", true)]);
+    }
+}
+
+#[tokio::test]
+async fn a_policy_that_would_lock_the_owner_out_is_refused() {
+    let world = World::start().await;
+    let locks = json!({"Statement": [{"Effect": "Deny", "Principal": "*", "Action": "ecr:*"}]}).to_string();
+    let own = |input: &mut Value| input["repositorySettings"] = json!({"repositoryPolicy": locks});
+    let ensured = ensure_with(&world, own).await.unwrap();
+    assert!(ensured.created);
+    assert!(ensured.settings[0].refused.as_ref().unwrap().contains("123456789012"), "{:?}", ensured.settings);
+    assert_eq!(policies(&world).await, (None, None));
+    assert_eq!(world.calls(TARGET, "SetRepositoryPolicy"), 0);
+}
+
+#[tokio::test]
+async fn a_repository_that_is_not_to_be_made_must_exist() {
+    let world = World::start().await;
+    let none = |input: &mut Value| input["target"]["settings"] = json!("none");
+    let error = ensure_with(&world, none).await.unwrap_err();
+    assert_eq!(error.name(), ErrorName::RepositoryNotFound);
+    assert_eq!(
+        error.to_string(),
+        "the repository prod/app in eu-west-1 does not exist, and the target's settings are `none`: make it, then redrive"
+    );
+    assert_eq!(world.calls(TARGET, "CreateRepository"), 0);
+    world.create_repository(TARGET).await;
+    assert!(!ensure_with(&world, none).await.unwrap().created);
+    assert_eq!(world.calls(SOURCE, "DescribeRepositories"), 0);
 }

@@ -8,6 +8,7 @@ use std::{
 
 use aws_config::SdkConfig;
 use copy_layers::{Dependencies, Settings};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shared::{
@@ -18,7 +19,7 @@ use shared::{
     serve::{Deadline, decode},
 };
 
-use crate::report::EXECUTION;
+use crate::{report::EXECUTION, sample::rules};
 
 /// After so many invocations of CopyLayers without an error in between, it never ends.
 const MOST_INVOCATIONS: usize = 20;
@@ -74,8 +75,10 @@ impl Failed {
 
 /// How often a state tries again, by error names, as the state machine has it.
 fn retriers(state: State) -> Vec<(Vec<String>, u64)> {
-    static STATES: LazyLock<Value> =
-        LazyLock::new(|| serde_json::from_str(include_str!("../../statemachine/replicate-image.asl.json")).unwrap());
+    static STATES: LazyLock<Value> = LazyLock::new(|| {
+        let definition = include_str!("../../statemachine/replicate-image.asl.json");
+        serde_json::from_str(&definition.replace("${rules}", "{}")).unwrap()
+    });
     fn find<'a>(states: &'a Value, name: &str) -> Option<&'a Value> {
         let states = states.as_object()?;
         states
@@ -156,6 +159,8 @@ pub(crate) struct Functions {
     report: report::Dependencies,
     /// The time of an invocation.
     time: Duration,
+    /// When the execution was started.
+    started_at: Timestamp,
 }
 
 impl Functions {
@@ -167,6 +172,7 @@ impl Functions {
             copy: Dependencies::new(Registries::new(config.clone()).unwrap(), settings).unwrap(),
             report: report::Dependencies::new(services),
             time: Duration::from_mins(15),
+            started_at: Timestamp::now(),
         }
     }
 
@@ -183,7 +189,7 @@ impl Functions {
     /// ResolveImage: the first round, unless there is nothing to do.
     pub(crate) async fn resolve(&self, course: &impl Course, input: &Value) -> Result<Option<Round>, Failed> {
         course.enters(State::ResolveImage);
-        let input = json!({"execution": NAME, "input": input});
+        let input = json!({"execution": NAME, "input": input, "rules": rules()});
         let resolve = async || resolve_image::handle(&self.registries, decode(input.clone()).unwrap()).await;
         Ok(attempt(course, State::ResolveImage, resolve).await?.round)
     }
@@ -205,7 +211,9 @@ impl Functions {
     ) -> Result<Put, Failed> {
         let input = json!({"execution": NAME, "image": round.image, "referrers": round.referrers, "target": target});
         course.enters(State::EnsureRepository);
-        let ensure = async || ensure_repo::handle(&self.registries, decode(input.clone()).unwrap()).await;
+        let mut ensured_input = input.clone();
+        ensured_input["startedAt"] = json!(self.started_at);
+        let ensure = async || ensure_repo::handle(&self.registries, decode(ensured_input.clone()).unwrap()).await;
         *ensured = json!(attempt(course, State::EnsureRepository, ensure).await?);
 
         let mut repairs = 0;

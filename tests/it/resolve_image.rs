@@ -30,8 +30,40 @@ fn event(digest: &Digest, tag: Option<&str>) -> Value {
     json!({"event": event, "rule": "all", "targets": [{"region": TARGET}]})
 }
 
+/// What the state machine's definition has of rules.
+fn rules() -> Value {
+    let all = json!({"include": ["*"], "exclude": []});
+    let targets = json!([{"region": TARGET}]);
+    json!({
+        "untagged": {"repositories": all, "tags": all, "untagged": true, "targets": targets},
+        "releases": {
+            "repositories": {"include": ["prod/*"], "exclude": ["prod/scratch-*"]},
+            "tags": {"include": ["v*"], "exclude": ["*-rc*"]},
+            "untagged": false,
+            "targets": [
+                {"region": TARGET, "repository": {"prefix": "mirror/"}, "settings": "sync"},
+                {"region": TARGET, "repository": {"replacePrefix": {"from": "prod/", "to": "dr/"}}},
+                {"region": TARGET, "repository": "fixed/name", "kmsKeyArn": "arn:aws:kms:eu-west-1:123456789012:key/1"},
+                {
+                    "region": SOURCE, "registryId": "222222222222",
+                    "roleArn": "arn:aws:iam::222222222222:role/target", "externalId": "secret",
+                },
+                {"region": TARGET, "repository": "fixed/name"},
+            ],
+            "repositorySettings": {"tagMutability": "IMMUTABLE", "scanOnPush": true},
+        },
+    })
+}
+
 fn input(execution_input: &Value) -> Input {
-    decode(json!({"execution": "test", "input": execution_input})).unwrap()
+    decode(json!({"execution": "test", "input": execution_input, "rules": rules()})).unwrap()
+}
+
+/// The same event, to another rule's targets.
+fn to_rule(mut event: Value, rule: &str) -> Value {
+    event.as_object_mut().unwrap().remove("targets");
+    event["rule"] = json!(rule);
+    event
 }
 
 async fn resolve(world: &World, execution_input: &Value) -> Output {
@@ -40,7 +72,7 @@ async fn resolve(world: &World, execution_input: &Value) -> Output {
 
 /// The error of an input: of its decoding, or of the handler.
 async fn refusal(world: &World, execution_input: &Value) -> (String, String) {
-    match decode::<Input>(json!({"execution": "test", "input": execution_input})) {
+    match decode::<Input>(json!({"execution": "test", "input": execution_input, "rules": rules()})) {
         Err(diagnostic) => (diagnostic.error_type, diagnostic.error_message),
         Ok(input) => {
             let error = handle(&world.registries().await, input).await.unwrap_err();
@@ -65,15 +97,14 @@ async fn a_push_is_pinned_and_counted() {
                 "mediaType": OCI_INDEX, "manifests": 3, "referrers": 0, "referrersLeftOut": 0, "blobs": 5, "bytes": 120_030,
                 "pushedAt": "2026-11-16T01:54:34Z",
             },
-            "referrers": [], "rule": "all", "round": 1, "redrives": 0, "targets": [{"region": TARGET, "repository": REPOSITORY}], "settled": [],
+            "referrers": [], "rule": "all", "round": 1, "redrives": 0, "targets": [{"region": TARGET, "repository": REPOSITORY}], "repositorySettings": null, "settled": [],
         })
     );
 }
 
 /// An event of an untagged push, to a rule that asks for such, `age` after the push.
 fn untagged_event(digest: &Digest, age: Duration) -> Value {
-    let mut event = event(digest, Some(""));
-    event["untagged"] = json!(true);
+    let mut event = to_rule(event(digest, Some("")), "untagged");
     event["event"]["time"] = json!(Timestamp::now() - age);
     event
 }
@@ -253,9 +284,38 @@ async fn bad_input_is_refused_by_field() {
         change(&mut input);
         input
     };
-    let asked = |image: Value| json!({"image": image, "targets": [{"region": TARGET}]});
+    let asked = |image: Value, rule: Option<&str>| json!({"image": image, "rule": rule});
+    let copied = |image: Value| json!({"image": image, "targets": [{"region": TARGET}]});
     for (input, field) in [
-        (json!({}), "input: missing field `targets`"),
+        (json!({}), "input: needs either `event` or `image`"),
+        (asked(json!({"repository": REPOSITORY, "tag": "v1"}), None), "input: needs a `rule`, or `targets`"),
+        (
+            asked(json!({"repository": REPOSITORY, "tag": "v1"}), Some("none")),
+            "rule: `none` is none of the rules here: releases, untagged",
+        ),
+        (
+            asked(json!({"repository": "base/image", "tag": "v1"}), Some("releases")),
+            "targets[1].repository: base/image does not begin with `prod/`",
+        ),
+        (
+            edit(|input| input["targets"] = json!([{"region": TARGET, "repository": {"prefix": "Mirror/"}}])),
+            "targets[0].repository: malformed repository name `Mirror/prod/app`",
+        ),
+        (
+            edit(|input| input["targets"] = json!([{"region": TARGET, "repository": {}}])),
+            "input.targets[0].repository: needs either `prefix` or `replacePrefix`",
+        ),
+        (
+            edit(|input| input["targets"] = json!([{"region": TARGET, "registryId": "1"}])),
+            "input.targets[0].registryId: malformed registry ID `1`",
+        ),
+        (
+            edit(|input| {
+                let role = "arn:aws:iam::222222222222:role/target";
+                input["targets"] = json!([{"region": TARGET, "roleArn": role}]);
+            }),
+            "targets[0].registryId: is missing",
+        ),
         (json!({"targets": [{"region": TARGET}]}), "input: needs either `event` or `image`"),
         (edit(|input| input["image"] = json!({"repository": REPOSITORY, "tag": "v1"})), "input: needs either"),
         (edit(|input| input["tragets"] = json!([])), "input.tragets: unknown field `tragets`"),
@@ -289,8 +349,8 @@ async fn bad_input_is_refused_by_field() {
         (edit(|input| input["event"]["detail-type"] = json!("ECR Image Scan")), "event.detail-type: is"),
         (edit(|input| input["event"]["region"] = json!("us-east-1")), "event.region: is us-east-1"),
         (edit(|input| input["event"]["time"] = json!("yesterday")), "input.event.time: "),
-        (asked(json!({"repository": REPOSITORY})), "image: needs a `tag`, a `digest`, or both"),
-        (asked(json!({"tag": "v1"})), "input.image: missing field `repository`"),
+        (copied(json!({"repository": REPOSITORY})), "image: needs a `tag`, a `digest`, or both"),
+        (copied(json!({"tag": "v1"})), "input.image: missing field `repository`"),
     ] {
         let (error, message) = refusal(&world, &input).await;
         assert_eq!(error, "InvalidInput", "{message}");
@@ -322,4 +382,72 @@ async fn an_index_whose_platform_cannot_be_read_is_not_taken_for_gone() {
     world.ecr.fault(Fault::new("BatchGetImage", 200, "").skip(1));
     let (error, message) = refusal(&world, &event(&digest, Some("v1"))).await;
     assert_eq!(error, "RegistryUnavailable", "{message}");
+}
+
+#[tokio::test]
+async fn a_rule_s_name_stands_for_its_targets_and_settings() {
+    let world = World::start().await;
+    let digest = world.push_image(Some("v1"), &[b"config", b"layer"]).await;
+    let image = json!({"repository": REPOSITORY, "tag": "v1"});
+    for input in [to_rule(event(&digest, Some("v1")), "releases"), json!({"image": image, "rule": "releases"})] {
+        let round = resolve(&world, &input).await.round.unwrap();
+        assert_eq!(round.rule.as_deref(), Some("releases"));
+        assert_eq!(
+            serde_json::to_value(&round.targets).unwrap(),
+            json!([
+                {"region": TARGET, "repository": "mirror/prod/app", "settings": "sync"},
+                {"region": TARGET, "repository": "dr/app"},
+                {"region": TARGET, "repository": "fixed/name", "kmsKeyArn": "arn:aws:kms:eu-west-1:123456789012:key/1"},
+                {
+                    "region": SOURCE, "repository": REPOSITORY, "registryId": "222222222222",
+                    "roleArn": "arn:aws:iam::222222222222:role/target", "externalId": "secret",
+                },
+            ])
+        );
+        let settings = json!({"tagMutability": "IMMUTABLE", "scanOnPush": true});
+        assert_eq!(serde_json::to_value(&round.repository_settings).unwrap(), settings);
+    }
+}
+
+/// An event pattern cannot hold one field to two matchers: what a rule both includes and excludes is told here.
+#[tokio::test]
+async fn what_a_rule_does_not_select_ends_the_execution_early() {
+    let world = World::start().await;
+    let digest = world.push_image(Some("v1"), &[b"config", b"layer"]).await;
+    let reason = async |input: Value| resolve(&world, &input).await.nothing_to_do.map(|nothing| nothing.reason);
+    for tag in ["v1-rc1", "latest"] {
+        let input = to_rule(event(&digest, Some(tag)), "releases");
+        assert_eq!(reason(input).await, Some(Reason::NotSelected), "{tag}");
+    }
+    assert_eq!(reason(to_rule(event(&digest, Some("v1")), "releases")).await, None);
+    let mut other = to_rule(event(&digest, Some("v1")), "releases");
+    other["event"]["detail"]["repository-name"] = json!("prod/scratch-1");
+    assert_eq!(reason(other).await, Some(Reason::NotSelected));
+    // A person means what they name.
+    let image = json!({"repository": REPOSITORY, "digest": digest.as_str()});
+    assert_eq!(reason(json!({"image": image, "rule": "releases"})).await, None);
+}
+
+#[tokio::test]
+async fn a_referrer_goes_where_what_it_refers_to_goes() {
+    let world = World::start().await;
+    let client = world.client(SOURCE).await;
+    for (tag, is_selected) in [(Some("v1"), true), (Some("dev"), false), (None, true)] {
+        let layer = format!("layer of {tag:?}");
+        let image = world.push_image(tag, &[b"config", layer.as_bytes()]).await;
+        let mut signature = manifest(&[b"config", layer.as_bytes()]);
+        signature["subject"] = json!({"mediaType": OCI_MANIFEST, "digest": image.as_str(), "size": 1});
+        let digest = Digest::of(signature.to_string().as_bytes());
+        let cosign = format!("{}.sig", image.as_str().replace(':', "-"));
+        for tag in [None, Some(cosign.as_str())] {
+            let put = client.put_image().repository_name(REPOSITORY).image_manifest(signature.to_string());
+            let put = put.image_manifest_media_type(OCI_MANIFEST).set_image_tag(tag.map(str::to_owned));
+            // The second time it gets a tag only.
+            put.send().await.unwrap();
+            let output = resolve(&world, &to_rule(event(&digest, tag), "releases")).await;
+            assert_eq!(output.replicate, is_selected, "{tag:?} of {layer}");
+            let reason = output.nothing_to_do.map(|nothing| nothing.reason);
+            assert_eq!(reason, (!is_selected).then_some(Reason::NotSelected));
+        }
+    }
 }

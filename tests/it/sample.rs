@@ -226,8 +226,8 @@ impl Sample {
 
 /// What the state machine is started with.
 pub(crate) fn execution_input(way: Way) -> Value {
-    let targets = json!([{"region": TARGET}]);
     if way != Way::Untagged {
+        let targets = json!([{"region": TARGET}]);
         return json!({"image": {"repository": REPOSITORY, "tag": "v1"}, "targets": targets});
     }
     // So long ago that an index would have followed.
@@ -237,5 +237,11 @@ pub(crate) fn execution_input(way: Way) -> Value {
         "action-type": "PUSH",
     });
     let event = json!({"detail-type": "ECR Image Action", "region": SOURCE, "time": time, "detail": detail});
-    json!({"event": event, "untagged": true, "targets": targets})
+    json!({"event": event, "rule": "untagged"})
+}
+
+/// What the state machine's definition has of rules.
+pub(crate) fn rules() -> Value {
+    let all = json!({"include": ["*"], "exclude": []});
+    json!({"untagged": {"repositories": all, "tags": all, "untagged": true, "targets": [{"region": TARGET}]}})
 }

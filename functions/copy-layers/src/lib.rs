@@ -122,7 +122,7 @@ pub async fn handle(dependencies: &Dependencies, input: Input, deadline: Deadlin
     let Dependencies { registries, client, budget, settings } = dependencies;
     let Input { execution, image, referrers, target, layers, cursor } = input;
     let source = registries.repository(&image.region, &image.repository);
-    let target = registries.repository(&target.region, &target.repository);
+    let target = registries.target(&target).await;
     // A shard is never divided again, nor is what was begun.
     let max_shards = if layers.is_none() && cursor.is_none() { settings.max_shards } else { 1 };
     let (blobs, layers_foreign) = if let Some(layers) = layers {

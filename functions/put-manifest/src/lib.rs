@@ -60,9 +60,9 @@ impl Named for Error {
 /// `QuotaExceeded`, `RepositoryNotFound`, `AccessDenied`, `RegistryThrottled`, `RegistryUnavailable`.
 pub async fn handle(registries: &Registries, input: TargetInput, deadline: Deadline) -> Result<Put, Error> {
     let started = Instant::now();
-    let TargetInput { execution, image, referrers, repairs, target } = input;
+    let TargetInput { execution, image, referrers, repairs, target, .. } = input;
     let source = registries.repository(&image.region, &image.repository);
-    let target = registries.repository(&target.region, &target.repository);
+    let target = registries.target(&target).await;
     let patience = Patience::until(deadline);
     let tree = match walk(&source, &image.digest, &referrers).await {
         Err(error) if error.name() == ErrorName::ImageNotFound => {

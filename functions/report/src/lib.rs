@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use shared::{
     config::SdkConfig,
-    contract::{Execution, Failure, Image, Outcome, Referrer, Report, Round, Status, Target, TargetReport},
+    contract::{
+        Execution, Failure, Image, Outcome, Referrer, Report, RepositorySettings, Round, Status, Target, TargetReport,
+    },
     error::{ErrorName, Named, shorten},
     serve::decode,
 };
@@ -68,6 +70,9 @@ pub struct FinishedRound {
     pub round: u32,
     /// How often the execution had been redriven when the round was over.
     pub redrives: u32,
+    /// The rule's own settings for target repositories.
+    #[serde(default)]
+    pub repository_settings: Option<RepositorySettings>,
     /// What earlier rounds finished.
     pub settled: Vec<TargetReport>,
     /// How this round's iterations ended.
@@ -162,7 +167,11 @@ impl Named for Error {
 /// Functions do not answer.
 pub async fn handle(dependencies: &Dependencies, Input { execution, mut round }: Input) -> Result<Output, Error> {
     let (number, redrives) = (round.round, round.redrives);
-    let referrers = std::mem::take(&mut round.referrers);
+    let handed_on = HandedOn {
+        referrers: std::mem::take(&mut round.referrers),
+        repository_settings: round.repository_settings.take(),
+        targets: round.outcomes.iter().map(|ended| ended.target.clone()).collect(),
+    };
     let report = report(execution, round);
     let undelivered = |action| {
         move |source: Box<dyn std::error::Error + Send + Sync>| Error::ReportUndelivered {
@@ -177,7 +186,7 @@ pub async fn handle(dependencies: &Dependencies, Input { execution, mut round }:
             .await
             .map_err(undelivered("decided on: Step Functions did not say how often the execution was redriven"))?;
         if redrives_now > redrives {
-            return Ok(next_round(report, referrers, redrives_now));
+            return Ok(next_round(report, handed_on, redrives_now));
         }
     }
     publish(&dependencies.events, &report).await.map_err(undelivered("delivered"))?;
@@ -188,8 +197,7 @@ pub async fn handle(dependencies: &Dependencies, Input { execution, mut round }:
 }
 
 fn report(execution: Execution, round: FinishedRound) -> Report {
-    let FinishedRound { image, referrers: _, rule, round, redrives: _, settled: mut targets, outcomes, finished_at } =
-        round;
+    let FinishedRound { image, rule, round, settled: mut targets, outcomes, finished_at, .. } = round;
     targets.extend(outcomes.into_iter().map(|ended| target_report(ended.into(), round, &image)));
     Report {
         version: SCHEMA_VERSION,
@@ -227,12 +235,14 @@ fn target_report(outcome: Outcome, round: u32, image: &Image) -> TargetReport {
     TargetReport {
         region: target.region,
         repository: target.repository,
+        registry_id: target.registry_id,
         status,
         round,
         step,
         error,
         message,
-        repository_created: ensure.is_some_and(|ensure| ensure.created),
+        repository_created: ensure.as_ref().is_some_and(|ensure| ensure.created),
+        settings: ensure.map(|ensure| ensure.settings).unwrap_or_default(),
         manifests_copied: put.as_ref().map_or(0, |put| put.manifests_copied),
         manifests_skipped: put.as_ref().map_or(0, |put| put.manifests_skipped),
         referrers_copied: put.as_ref().map_or(0, |put| put.referrers_copied),
@@ -266,13 +276,25 @@ fn milliseconds_between(from: Timestamp, to: Timestamp) -> i64 {
     to.as_millisecond() - from.as_millisecond()
 }
 
+/// What a next round needs of the one that is over, and the report does not tell.
+struct HandedOn {
+    referrers: Vec<Referrer>,
+    repository_settings: Option<RepositorySettings>,
+    targets: Vec<Target>,
+}
+
 /// The failed targets of `report` as the next round.
-fn next_round(report: Report, referrers: Vec<Referrer>, redrives: u32) -> Output {
-    let (failed, settled): (Vec<_>, Vec<_>) = report.targets.into_iter().partition(|target| target.status.is_failure());
-    let targets =
-        failed.into_iter().map(|target| Target { region: target.region, repository: target.repository }).collect();
-    let Report { image, rule, round, .. } = report;
-    let round = Round { image, referrers, rule, round: round + 1, redrives, targets, settled };
+fn next_round(report: Report, handed_on: HandedOn, redrives: u32) -> Output {
+    let HandedOn { referrers, repository_settings, targets } = handed_on;
+    let Report { image, rule, round, targets: reports, .. } = report;
+    // What earlier rounds settled comes before this round's targets, and none of it failed.
+    let (mut settled, of_round) = (reports, targets.len());
+    let reports = settled.split_off(settled.len() - of_round);
+    let (failed, arrived): (Vec<_>, Vec<_>) =
+        targets.into_iter().zip(reports).partition(|(_, report)| report.status.is_failure());
+    settled.extend(arrived.into_iter().map(|(_, report)| report));
+    let targets = failed.into_iter().map(|(target, _)| target).collect();
+    let round = Round { image, referrers, rule, round: round + 1, redrives, targets, repository_settings, settled };
     Output { replicate: true, round: Some(round), report: None }
 }
 

@@ -3,17 +3,18 @@
 //! The whole event travels here, because in an EventBridge input template a missing path cannot be told from an empty
 //! string, and `image-tag` is either in an untagged push. So this is the one place that reads it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use shared::{
-    contract::{Image, Round, Target},
+    contract::{Image, RepositorySettings, Round, SettingsMode, Target},
     error::{ErrorName, Named},
     manifest::{ManifestError, walk},
-    names::{Digest, ImageTag, Region, RepositoryName},
+    names::{Digest, ImageTag, MalformedName, Region, RegistryId, RepositoryName, RoleArn},
     referrers,
     registry::{Registries, RegistryError, Repository},
+    rules::Filter,
 };
 use tracing::info;
 
@@ -25,6 +26,25 @@ pub struct Input {
     pub execution: String,
     /// The execution's input.
     pub input: ExecutionInput,
+    /// The rules of the deployment, by name.
+    #[serde(default)]
+    pub rules: BTreeMap<String, Rule>,
+}
+
+/// A replication rule: what it selects, and where that goes.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Rule {
+    /// The repositories.
+    repositories: Filter,
+    /// The tags.
+    tags: Filter,
+    /// Whether images that are pushed without a tag are replicated, too.
+    untagged: bool,
+    /// Where they go.
+    targets: Vec<RequestedTarget>,
+    /// The rule's own settings for target repositories.
+    repository_settings: Option<RepositorySettings>,
 }
 
 /// The execution's input: an event from a rule, or an image from a person.
@@ -35,13 +55,10 @@ pub struct ExecutionInput {
     event: Option<Event>,
     /// The image that a person asks for.
     image: Option<Request>,
-    /// The rule's name.
+    /// The rule's name: the image goes to its targets.
     rule: Option<String>,
-    /// Whether the rule asks for images that are pushed without a tag.
-    #[serde(default)]
-    untagged: bool,
-    /// Where the image goes.
-    targets: Vec<RequestedTarget>,
+    /// Where the image goes instead.
+    targets: Option<Vec<RequestedTarget>>,
 }
 
 /// What is read of an ECR event. Fields that ECR adds later are no error.
@@ -83,7 +100,78 @@ struct Request {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct RequestedTarget {
     region: Region,
-    repository: Option<RepositoryName>,
+    repository: Option<TargetName>,
+    registry_id: Option<RegistryId>,
+    role_arn: Option<RoleArn>,
+    external_id: Option<String>,
+    kms_key_arn: Option<String>,
+    #[serde(default)]
+    settings: SettingsMode,
+}
+
+/// What the repository is called at a target.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(try_from = "NameInput")]
+enum TargetName {
+    /// This.
+    Fixed(RepositoryName),
+    /// As at the source, after a prefix.
+    Prefix(String),
+    /// As at the source, with another beginning.
+    ReplacePrefix { from: String, to: String },
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum NameInput {
+    Text(String),
+    Change(NameChange),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct NameChange {
+    prefix: Option<String>,
+    replace_prefix: Option<ReplacePrefix>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReplacePrefix {
+    from: String,
+    to: String,
+}
+
+impl TryFrom<NameInput> for TargetName {
+    type Error = String;
+
+    fn try_from(input: NameInput) -> Result<Self, String> {
+        match input {
+            NameInput::Text(name) => name.parse().map(Self::Fixed).map_err(|error| error.to_string()),
+            NameInput::Change(NameChange { prefix: Some(prefix), replace_prefix: None }) => Ok(Self::Prefix(prefix)),
+            NameInput::Change(NameChange { prefix: None, replace_prefix: Some(ReplacePrefix { from, to }) }) => {
+                Ok(Self::ReplacePrefix { from, to })
+            }
+            NameInput::Change(_) => Err("needs either `prefix` or `replacePrefix`".to_owned()),
+        }
+    }
+}
+
+impl TargetName {
+    /// What a repository is called that is `source` at the source.
+    fn of(&self, source: &RepositoryName) -> Result<RepositoryName, String> {
+        let name = match self {
+            Self::Fixed(name) => return Ok(name.clone()),
+            Self::Prefix(prefix) => format!("{prefix}{source}"),
+            Self::ReplacePrefix { from, to } => {
+                let rest = source.as_str().strip_prefix(from.as_str());
+                let rest =
+                    rest.ok_or_else(|| format!("{source} does not begin with `{from}`, which is to be replaced"))?;
+                format!("{to}{rest}")
+            }
+        };
+        name.parse().map_err(|error: MalformedName| error.to_string())
+    }
 }
 
 /// What the function answers.
@@ -127,6 +215,8 @@ pub enum Reason {
     InIndex,
     /// The source no longer has the image.
     ImageGone,
+    /// The rule does not select it, which the rule's event pattern could not tell.
+    NotSelected,
 }
 
 /// Why an image could not be resolved.
@@ -203,14 +293,30 @@ const CLOCK_MARGIN: i64 = 60;
 /// # Errors
 /// `InvalidInput` naming the field, `ImageNotFound` when a person asks for an image that is not there,
 /// `RepositoryNotFound` likewise, `DigestMismatch`, `AccessDenied`, `RegistryThrottled`, `RegistryUnavailable`.
-pub async fn handle(registries: &Registries, Input { execution, input }: Input) -> Result<Output, Error> {
-    let ExecutionInput { event, image, rule, untagged, targets } = input;
+pub async fn handle(registries: &Registries, Input { execution, input, rules }: Input) -> Result<Output, Error> {
+    let ExecutionInput { event, image, rule: name, targets } = input;
+    let rule = match (&name, &targets) {
+        (Some(name), None) => Some(rules.get(name).ok_or_else(|| no_such_rule(name, &rules))?),
+        _ => None,
+    };
     let wanted = match (event, image) {
         (Some(event), None) => from_event(event, registries.source())?,
         (None, Some(request)) => from_request(request)?,
         _ => return Err(invalid("input", "needs either `event` or `image`, and not both")),
     };
-    let targets = resolve_targets(targets, &wanted.repository, registries.source())?;
+    let targets = match (rule, targets) {
+        (Some(rule), _) => resolve_targets(&rule.targets, &wanted.repository, registries.source())?,
+        (None, Some(targets)) => resolve_targets(&targets, &wanted.repository, registries.source())?,
+        (None, None) => return Err(invalid("input", "needs a `rule`, or `targets`")),
+    };
+    let repository_settings = rule.and_then(|rule| rule.repository_settings.clone());
+    // A person who names an image and a rule means it.
+    let rule = rule.filter(|_| wanted.is_event());
+    if let Some(rule) = rule
+        && !rule.repositories.selects(wanted.repository.as_str())
+    {
+        return Ok(nothing_to_do(Reason::NotSelected, &wanted, "the rule does not select its repository"));
+    }
     let source = registries.repository(registries.source(), &wanted.repository);
 
     let digest = pin(&source, &wanted).await?;
@@ -221,9 +327,15 @@ pub async fn handle(registries: &Registries, Input { execution, input }: Input) 
         }
         Err(error) => return Err(error.into()),
     };
-    // A referrer has no tag, and goes where what it refers to goes.
-    if let (Some(pushed_at), None, None) = (wanted.pushed_at, &wanted.tag, &tree.references.subject) {
-        if !untagged {
+    // A referrer has no tag, or one that tells whose it is, and goes where what it refers to goes.
+    let subject = tree.references.subject.clone().or_else(|| wanted.tag.as_ref().and_then(referrers::subject_of_tag));
+    if let Some(rule) = rule
+        && !is_tag_selected(rule, &wanted, subject.as_ref(), &source).await?
+    {
+        return Ok(nothing_to_do(Reason::NotSelected, &wanted, "the rule does not select its tag"));
+    }
+    if let (Some(pushed_at), None, None) = (wanted.pushed_at, &wanted.tag, &subject) {
+        if !rule.is_some_and(|rule| rule.untagged) {
             let message = "pushed without a tag: if it is a platform of an index, the index's own push replicates it";
             return Ok(nothing_to_do(Reason::Untagged, &wanted, message));
         }
@@ -252,8 +364,34 @@ pub async fn handle(registries: &Registries, Input { execution, input }: Input) 
         pushed_at: wanted.pushed_at,
     };
     info!(execution, ?image, targets = targets.len(), "image resolved");
-    let round = Round { image, referrers, rule, round: 1, redrives: 0, targets, settled: Vec::new() };
+    let round = Round {
+        image,
+        referrers,
+        rule: name,
+        round: 1,
+        redrives: 0,
+        targets,
+        repository_settings,
+        settled: Vec::new(),
+    };
     Ok(Output { replicate: true, round: Some(round), await_index: false, nothing_to_do: None })
+}
+
+/// Whether the rule selects the tag of what was pushed: of a referrer, a tag of what it refers to, if that has one.
+async fn is_tag_selected(
+    rule: &Rule,
+    wanted: &Wanted,
+    subject: Option<&Digest>,
+    source: &Repository,
+) -> Result<bool, Error> {
+    if rule.tags.selects_all() {
+        return Ok(true);
+    }
+    let Some(subject) = subject else {
+        return Ok(wanted.tag.as_ref().is_none_or(|tag| rule.tags.selects(tag.as_str())));
+    };
+    let tags = source.tags_of(subject).await?;
+    Ok(tags.is_empty() || tags.iter().any(|tag| rule.tags.selects(tag.as_str())))
 }
 
 /// The index that has the manifest `digest`, if one was pushed since: an index cannot be there before what it names.
@@ -301,7 +439,7 @@ fn from_request(request: Request) -> Result<Wanted, Error> {
 }
 
 fn resolve_targets(
-    requested: Vec<RequestedTarget>,
+    requested: &[RequestedTarget],
     source_repository: &RepositoryName,
     source: &Region,
 ) -> Result<Vec<Target>, Error> {
@@ -310,21 +448,38 @@ fn resolve_targets(
     }
     let mut seen = HashSet::new();
     let mut targets = Vec::new();
-    for (index, target) in requested.into_iter().enumerate() {
-        let repository = target.repository.unwrap_or_else(|| source_repository.clone());
-        let target = Target { region: target.region, repository };
-        if target.region == *source && target.repository == *source_repository {
-            return Err(invalid(
-                format!("targets[{index}]"),
-                format!("is the source itself: {source_repository} in {source}"),
-            ));
+    for (index, target) in requested.iter().enumerate() {
+        let field = |name: &str| format!("targets[{index}]{name}");
+        let repository = match &target.repository {
+            Some(name) => name.of(source_repository).map_err(|problem| invalid(field(".repository"), problem))?,
+            None => source_repository.clone(),
+        };
+        let RequestedTarget { region, registry_id, role_arn, external_id, kms_key_arn, settings, .. } = target;
+        if region == source && repository == *source_repository && registry_id.is_none() {
+            return Err(invalid(field(""), format!("is the source itself: {source_repository} in {source}")));
+        }
+        if role_arn.is_some() && registry_id.is_none() {
+            return Err(invalid(field(".registryId"), "is missing: the account that the role reaches"));
         }
         // The same target twice is one target.
-        if seen.insert(target.clone()) {
-            targets.push(target);
+        if seen.insert((region.clone(), registry_id.clone(), repository.clone())) {
+            targets.push(Target {
+                region: region.clone(),
+                repository,
+                registry_id: registry_id.clone(),
+                role_arn: role_arn.clone(),
+                external_id: external_id.clone(),
+                kms_key_arn: kms_key_arn.clone(),
+                settings: *settings,
+            });
         }
     }
     Ok(targets)
+}
+
+fn no_such_rule(name: &str, rules: &BTreeMap<String, Rule>) -> Error {
+    let known: Vec<&str> = rules.keys().map(String::as_str).collect();
+    invalid("rule", format!("`{name}` is none of the rules here: {}", known.join(", ")))
 }
 
 /// The digest to replicate: the event's, the person's, or the one that the tag points at now.

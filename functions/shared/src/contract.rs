@@ -3,12 +3,12 @@
 //! It holds references, digests and figures, never manifests or layers: Step Functions carries 256 KiB.
 //! Field names are camelCase in JSON; bytes are bytes, durations milliseconds, times RFC 3339 in UTC.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::names::{Digest, ImageTag, Region, RepositoryName};
+use crate::names::{Digest, ImageTag, Region, RegistryId, RepositoryName, RoleArn};
 
 /// The image that an execution replicates: one pinned digest, with its size.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +58,78 @@ pub struct Target {
     pub region: Region,
     /// The repository's name there.
     pub repository: RepositoryName,
+    /// The account whose registry it is; the functions' own, unless it is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry_id: Option<RegistryId>,
+    /// The role that is assumed to reach it; the functions' own do, unless it is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role_arn: Option<RoleArn>,
+    /// What that role wants to hear from whoever assumes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external_id: Option<String>,
+    /// The KMS key that a repository which is made there is encrypted with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kms_key_arn: Option<String>,
+    /// What becomes of the repository's settings.
+    #[serde(default, skip_serializing_if = "SettingsMode::is_create")]
+    pub settings: SettingsMode,
+}
+
+/// What becomes of a target repository's settings.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SettingsMode {
+    /// A repository that is made gets the source's; one that exists is left alone.
+    #[default]
+    Create,
+    /// As that; and one that exists is brought to the same.
+    Sync,
+    /// No repository is made: it must exist.
+    None,
+}
+
+impl SettingsMode {
+    const fn is_create(&self) -> bool {
+        matches!(self, Self::Create)
+    }
+}
+
+/// Which tags of a repository may be moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum TagMutability {
+    /// All.
+    Mutable,
+    /// None.
+    Immutable,
+    /// None but those of the exclusions.
+    ImmutableWithExclusion,
+    /// All but those of the exclusions.
+    MutableWithExclusion,
+}
+
+/// A rule's own settings for target repositories; what it does not name is the source's.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RepositorySettings {
+    /// Which tags may be moved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag_mutability: Option<TagMutability>,
+    /// The filters of its exclusions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag_mutability_exclusions: Option<Vec<String>>,
+    /// Whether an image is scanned when it is pushed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scan_on_push: Option<bool>,
+    /// Tags of the repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tags: Option<BTreeMap<String, String>>,
+    /// The lifecycle policy, as text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifecycle_policy: Option<String>,
+    /// The repository policy, as text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository_policy: Option<String>,
 }
 
 /// One image to targets: what ReplicateToTargets maps over, at first and again after a redrive.
@@ -76,6 +148,9 @@ pub struct Round {
     pub redrives: u32,
     /// The targets of this round.
     pub targets: Vec<Target>,
+    /// The rule's own settings for target repositories.
+    #[serde(default)]
+    pub repository_settings: Option<RepositorySettings>,
     /// What earlier rounds finished.
     pub settled: Vec<TargetReport>,
 }
@@ -96,6 +171,12 @@ pub struct TargetInput {
     pub repairs: u32,
     /// Where to.
     pub target: Target,
+    /// When the execution was started; only EnsureRepository is told.
+    #[serde(default)]
+    pub started_at: Option<Timestamp>,
+    /// The rule's own settings for the repository; only EnsureRepository is told.
+    #[serde(default)]
+    pub repository_settings: Option<RepositorySettings>,
 }
 
 /// How often layers are copied again because the target lacked one: `AreRepairsLeft` in the state machine.
@@ -107,8 +188,25 @@ pub const MOST_REPAIRS: u32 = 3;
 pub struct Ensured {
     /// Whether it made the repository.
     pub created: bool,
+    /// The settings of a repository that existed which were not what they should be.
+    #[serde(default)]
+    pub settings: Vec<SettingChange>,
     /// How long it took.
     pub duration_ms: u64,
+}
+
+/// A setting of a target repository that was not what it should be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SettingChange {
+    /// The setting: `tagMutability`, `scanOnPush`, `tags`, `lifecyclePolicy`, `repositoryPolicy` or `encryption`.
+    pub setting: String,
+    /// What it was; long texts are cut. Absent where there was none.
+    pub before: Option<String>,
+    /// What it is to be.
+    pub after: Option<String>,
+    /// Why it is still what it was, if it is.
+    pub refused: Option<String>,
 }
 
 /// A part of an image's blobs, for one CopyLayers of several that copy side by side.
@@ -315,6 +413,9 @@ pub struct TargetReport {
     pub region: Region,
     /// The repository's name there.
     pub repository: RepositoryName,
+    /// The account whose registry it is, where that is another than the functions' own.
+    #[serde(default)]
+    pub registry_id: Option<RegistryId>,
     /// What became of it.
     pub status: Status,
     /// The round that this is from.
@@ -327,6 +428,9 @@ pub struct TargetReport {
     pub message: Option<String>,
     /// Whether the repository was made.
     pub repository_created: bool,
+    /// The settings of a repository that existed which were not what they should be.
+    #[serde(default)]
+    pub settings: Vec<SettingChange>,
     /// Manifests put.
     pub manifests_copied: usize,
     /// Manifests that were there.

@@ -7,6 +7,8 @@
 //! - [`manifest`]: manifests as they are stored, and the walk over an image's tree
 //! - [`referrers`]: what belongs to an image and is not in its tree
 //! - [`registry`]: one repository of one region, through the ECR API
+//! - [`rules`]: what a replication rule selects
+//! - [`settings`]: a repository's settings, what they are to be at a target, and what differs
 //! - [`layer`]: reading a layer from the source, hashed as it streams
 //! - [`copy`]: the copy engine, with its two roads `stream` and `parts`
 //! - [`patience`]: waiting out a registry that throttles
@@ -25,5 +27,7 @@ pub mod patience;
 pub mod plan;
 pub mod referrers;
 pub mod registry;
+pub mod rules;
 pub mod serve;
+pub mod settings;
 mod stream;

@@ -171,6 +171,43 @@ name!(
     }
 );
 
+name!(
+    /// A registry's ID: the number of the account that it belongs to.
+    ///
+    /// ```
+    /// use shared::names::RegistryId;
+    /// assert!("123456789012".parse::<RegistryId>().is_ok());
+    /// assert!("12345".parse::<RegistryId>().is_err());
+    /// ```
+    RegistryId,
+    "registry ID",
+    "the 12 digits of an AWS account",
+    |text| text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit())
+);
+
+name!(
+    /// The ARN of an IAM role.
+    ///
+    /// ```
+    /// use shared::names::RoleArn;
+    /// assert!("arn:aws:iam::123456789012:role/team/replicator".parse::<RoleArn>().is_ok());
+    /// assert!("arn:aws:iam::123456789012:user/me".parse::<RoleArn>().is_err());
+    /// ```
+    RoleArn,
+    "role ARN",
+    "the ARN of an IAM role, such as `arn:aws:iam::123456789012:role/replicator`",
+    |text| {
+        let parts: Vec<&str> = text.splitn(6, ':').collect();
+        text.len() <= 2048
+            && matches!(parts[..], ["arn", partition, "iam", "", account, role]
+                if partition.starts_with("aws")
+                    && RegistryId::from_str(account).is_ok()
+                    && role.strip_prefix("role/").is_some_and(|name| {
+                        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic())
+                    }))
+    }
+);
+
 #[cfg(test)]
 mod tests {
     use std::{collections::HashSet, sync::LazyLock};

@@ -66,6 +66,14 @@ fn cosign_tags(digest: &Digest) -> impl Iterator<Item = ImageTag> {
     COSIGN.into_iter().filter_map(move |kind| format!("{stem}.{kind}").parse().ok())
 }
 
+/// The digest whose signature, attestation or SBOM a tag of cosign's says that its image is.
+#[must_use]
+pub fn subject_of_tag(tag: &ImageTag) -> Option<Digest> {
+    let (stem, kind) = tag.as_str().split_once('.')?;
+    let hex = stem.strip_prefix("sha256-").filter(|_| COSIGN.contains(&kind))?;
+    format!("sha256:{hex}").parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,5 +84,9 @@ mod tests {
         let tags: Vec<String> = cosign_tags(&digest).map(|tag| tag.to_string()).collect();
         let stem = format!("sha256-{}", "ab".repeat(32));
         assert_eq!(tags, ["sig", "att", "sbom"].map(|kind| format!("{stem}.{kind}")));
+        assert!(cosign_tags(&digest).all(|tag| subject_of_tag(&tag).as_ref() == Some(&digest)));
+        for other in ["v1.0", "sha256-ab.sig", &format!("{stem}.other"), &stem] {
+            assert_eq!(subject_of_tag(&other.parse().unwrap()), None, "{other}");
+        }
     }
 }

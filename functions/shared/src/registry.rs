@@ -4,14 +4,15 @@
 //! error has a name, a region, a repository and the call that it came from.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     error::Error as StdError,
     fmt,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use aws_config::SdkConfig;
+use aws_config::{SdkConfig, sts::AssumeRoleProvider};
+use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_ecr::{
     Client,
     config::{
@@ -23,28 +24,33 @@ use aws_sdk_ecr::{
     error::{BoxError, ProvideErrorMetadata, SdkError},
     operation::{
         complete_layer_upload::CompleteLayerUploadError, create_repository::CreateRepositoryError,
-        describe_repositories::DescribeRepositoriesError, put_image::PutImageError,
-        upload_layer_part::UploadLayerPartError,
+        delete_lifecycle_policy::DeleteLifecyclePolicyError, delete_repository_policy::DeleteRepositoryPolicyError,
+        describe_images::DescribeImagesError, describe_repositories::DescribeRepositoriesError,
+        get_lifecycle_policy::GetLifecyclePolicyError, get_repository_policy::GetRepositoryPolicyError,
+        put_image::PutImageError, upload_layer_part::UploadLayerPartError,
     },
     primitives::Blob,
     types::{
         EncryptionConfiguration, EncryptionType, ImageFailureCode, ImageIdentifier, ImageScanningConfiguration,
-        ImageTagMutability, ImageTagMutabilityExclusionFilter, LayerAvailability, LayerFailureCode, SubjectIdentifier,
-        Tag,
+        ImageTagMutability, ImageTagMutabilityExclusionFilter, ImageTagMutabilityExclusionFilterType,
+        LayerAvailability, LayerFailureCode, SubjectIdentifier, Tag,
     },
 };
+use aws_sdk_sts::operation::assume_role::AssumeRoleError;
 use aws_smithy_types::{body::SdkBody, retry::ErrorKind};
 use bytes::Bytes;
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use futures::{StreamExt as _, TryStreamExt as _, future::join, stream};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use tokio::sync::Mutex as AsyncMutex;
 
 use crate::{
+    contract::{TagMutability, Target},
     error::{ErrorName, Named, shorten},
     manifest::{MEDIA_TYPES, Manifest, is_index},
-    names::{Digest, ImageTag, Region, RepositoryName},
+    names::{Digest, ImageTag, MalformedName, Region, RegistryId, RepositoryName, RoleArn},
+    settings::{Change, Encryption, Place, Settings},
 };
 
 /// How many digests one call may ask for: BatchCheckLayerAvailability's and BatchGetImage's documented limit.
@@ -93,6 +99,9 @@ pub(crate) const TIMEOUT: Duration = Duration::from_mins(1);
 /// How long before its end an authorization is renewed: more than a function may run.
 const AUTHORIZATION_MARGIN: SignedDuration = SignedDuration::from_mins(20);
 
+/// What a role's sessions are called, in the trail of the account that it belongs to.
+const SESSION_NAME: &str = "ecr-replicator";
+
 /// A call that failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{operation} on {repository} in {region} failed")]
@@ -128,14 +137,18 @@ struct Answer {
     message: String,
 }
 
-/// The settings of a repository that its copy gets.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Settings {
-    mutability: Option<ImageTagMutability>,
-    mutability_exclusions: Vec<ImageTagMutabilityExclusionFilter>,
-    scanning: Option<ImageScanningConfiguration>,
-    encryption: Option<EncryptionType>,
-    tags: Vec<Tag>,
+/// A repository that exists: what one call tells of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Described {
+    /// Where it is.
+    pub place: Place,
+    /// When it was made.
+    pub created_at: Option<Timestamp>,
+    arn: String,
+    tag_mutability: TagMutability,
+    tag_mutability_exclusions: Vec<String>,
+    scan_on_push: bool,
+    encryption: Encryption,
 }
 
 /// An upload that the registry opened.
@@ -271,19 +284,28 @@ impl Intercept for AnswerLimit {
     }
 }
 
-/// What there is for one region, for as long as the process lives.
+/// What there is for one registry and one role, for as long as the process lives.
 #[derive(Debug, Clone)]
-struct Regional {
+struct Reached {
     client: Client,
     authorization: Arc<AsyncMutex<Option<Authorization>>>,
 }
 
-/// The registries of an account, one client for each region.
+/// A registry, and as whom it is reached.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Reach {
+    region: Region,
+    registry_id: Option<RegistryId>,
+    role_arn: Option<RoleArn>,
+    external_id: Option<String>,
+}
+
+/// The registries that images come from and go to, one client for each.
 #[derive(Debug)]
 pub struct Registries {
     config: SdkConfig,
     source: Region,
-    regions: Mutex<HashMap<Region, Regional>>,
+    reached: Mutex<HashMap<Reach, Reached>>,
 }
 
 impl Registries {
@@ -294,7 +316,7 @@ impl Registries {
     pub fn new(config: SdkConfig) -> Result<Self, Box<dyn StdError + Send + Sync>> {
         let region = config.region().ok_or("no region: AWS_REGION is not set")?;
         let source = region.as_ref().parse()?;
-        Ok(Self { config, source, regions: Mutex::default() })
+        Ok(Self { config, source, reached: Mutex::default() })
     }
 
     /// The region that this runs in, which images come from.
@@ -303,27 +325,60 @@ impl Registries {
         &self.source
     }
 
-    /// The repository `name` of `region`.
+    /// The source repository `name` of `region`, in the functions' own account.
     #[must_use]
     pub fn repository(&self, region: &Region, name: &RepositoryName) -> Repository {
-        let mut regions = self.regions.lock().unwrap_or_else(PoisonError::into_inner);
-        let regional = regions.entry(region.clone()).or_insert_with(|| {
-            let region = aws_config::Region::new(region.as_str().to_owned());
-            let config = aws_sdk_ecr::config::Builder::from(&self.config).region(region).retry_classifier(Throttling);
-            let config = config.interceptor(AnswerLimit);
-            Regional { client: Client::from_conf(config.build()), authorization: Arc::default() }
-        });
-        let Regional { client, authorization } = regional.clone();
-        Repository { client, authorization, region: region.clone(), name: name.clone() }
+        let reach = Reach { region: region.clone(), registry_id: None, role_arn: None, external_id: None };
+        self.reach(reach, name, None)
+    }
+
+    /// The repository of `target`, in its account, as its role. Roles are assumed by the first call.
+    pub async fn target(&self, target: &Target) -> Repository {
+        let Target { region, repository, registry_id, role_arn, external_id, .. } = target;
+        let credentials = match role_arn {
+            Some(role) => {
+                let mut provider = AssumeRoleProvider::builder(role.as_str()).session_name(SESSION_NAME);
+                if let Some(id) = external_id {
+                    provider = provider.external_id(id);
+                }
+                Some(SharedCredentialsProvider::new(provider.configure(&self.config).build().await))
+            }
+            None => None,
+        };
+        let reach = Reach {
+            region: region.clone(),
+            registry_id: registry_id.clone(),
+            role_arn: role_arn.clone(),
+            external_id: external_id.clone(),
+        };
+        self.reach(reach, repository, credentials)
+    }
+
+    fn reach(&self, reach: Reach, name: &RepositoryName, credentials: Option<SharedCredentialsProvider>) -> Repository {
+        let mut reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
+        let Reached { client, authorization } = reached
+            .entry(reach.clone())
+            .or_insert_with(|| {
+                let region = aws_config::Region::new(reach.region.as_str().to_owned());
+                let config = aws_sdk_ecr::config::Builder::from(&self.config).region(region);
+                let mut config = config.retry_classifier(Throttling).interceptor(AnswerLimit);
+                config.set_credentials_provider(credentials.or_else(|| self.config.credentials_provider()));
+                Reached { client: Client::from_conf(config.build()), authorization: Arc::default() }
+            })
+            .clone();
+        let Reach { region, registry_id, role_arn, .. } = reach;
+        Repository { client, authorization, region, registry_id, role_arn, name: name.clone() }
     }
 }
 
-/// A repository of one region.
+/// A repository of one registry.
 #[derive(Debug, Clone)]
 pub struct Repository {
     client: Client,
     authorization: Arc<AsyncMutex<Option<Authorization>>>,
     region: Region,
+    registry_id: Option<RegistryId>,
+    role_arn: Option<RoleArn>,
     name: RepositoryName,
 }
 
@@ -340,47 +395,28 @@ impl Repository {
         &self.name
     }
 
-    /// Whether it exists.
-    ///
-    /// # Errors
-    /// `AccessDenied`, `RegistryThrottled`, `RegistryUnavailable`.
-    pub async fn exists(&self) -> Result<bool, RegistryError> {
-        Ok(self.describe().await?.is_some())
+    /// The account whose registry it is, unless that is the caller's.
+    fn registry_id(&self) -> Option<String> {
+        self.registry_id.clone().map(String::from)
     }
 
-    /// The settings that a copy of it gets; `None` when it does not exist.
+    /// What there is of it; `None` when it does not exist.
     ///
     /// # Errors
     /// `AccessDenied`, `RegistryThrottled`, `RegistryUnavailable`.
-    pub async fn settings(&self) -> Result<Option<Settings>, RegistryError> {
-        let Some(repository) = self.describe().await? else { return Ok(None) };
-        let listed = self
+    pub async fn describe(&self) -> Result<Option<Described>, RegistryError> {
+        let described = self
             .client
-            .list_tags_for_resource()
-            .resource_arn(repository.repository_arn.unwrap_or_default())
+            .describe_repositories()
+            .set_registry_id(self.registry_id())
+            .repository_names(self.name.as_str())
             .send()
-            .await
-            .map_err(|error| self.failed("ListTagsForResource", error));
-        let listed = match listed {
-            // It was deleted in between.
-            Err(error) if error.name == ErrorName::RepositoryNotFound => return Ok(None),
-            listed => listed?,
-        };
-        let mut tags = listed.tags.unwrap_or_default();
-        // AWS reserves these: CreateRepository refuses them.
-        tags.retain(|tag| !tag.key().starts_with("aws:"));
-        Ok(Some(Settings {
-            mutability: repository.image_tag_mutability,
-            mutability_exclusions: repository.image_tag_mutability_exclusion_filters.unwrap_or_default(),
-            scanning: repository.image_scanning_configuration,
-            encryption: repository.encryption_configuration.map(|encryption| encryption.encryption_type),
-            tags,
-        }))
-    }
-
-    async fn describe(&self) -> Result<Option<aws_sdk_ecr::types::Repository>, RegistryError> {
-        match self.client.describe_repositories().repository_names(self.name.as_str()).send().await {
-            Ok(described) => Ok(described.repositories.unwrap_or_default().into_iter().next()),
+            .await;
+        match described {
+            Ok(described) => {
+                let repository = described.repositories.unwrap_or_default().into_iter().next();
+                repository.map(|repository| self.described("DescribeRepositories", repository)).transpose()
+            }
             Err(error)
                 if error
                     .as_service_error()
@@ -392,42 +428,302 @@ impl Repository {
         }
     }
 
-    /// Makes the repository; `false` when it existed.
+    fn described(
+        &self,
+        operation: &'static str,
+        repository: aws_sdk_ecr::types::Repository,
+    ) -> Result<Described, RegistryError> {
+        let invalid =
+            |message: String| self.refused(operation, ErrorName::RegistryUnavailable, "InvalidAnswer", &message);
+        let registry_id: RegistryId = repository
+            .registry_id
+            .unwrap_or_default()
+            .parse()
+            .map_err(|error: MalformedName| invalid(error.to_string()))?;
+        let tag_mutability = match repository.image_tag_mutability {
+            None | Some(ImageTagMutability::Mutable) => TagMutability::Mutable,
+            Some(ImageTagMutability::Immutable) => TagMutability::Immutable,
+            Some(ImageTagMutability::ImmutableWithExclusion) => TagMutability::ImmutableWithExclusion,
+            Some(ImageTagMutability::MutableWithExclusion) => TagMutability::MutableWithExclusion,
+            Some(other) => return Err(invalid(format!("the tag mutability {other}"))),
+        };
+        let exclusions = repository.image_tag_mutability_exclusion_filters.unwrap_or_default();
+        let encryption = repository.encryption_configuration;
+        Ok(Described {
+            place: Place { region: self.region.clone(), registry_id },
+            created_at: repository.created_at.and_then(|time| Timestamp::from_second(time.secs()).ok()),
+            arn: repository.repository_arn.unwrap_or_default(),
+            tag_mutability,
+            tag_mutability_exclusions: exclusions.into_iter().map(|exclusion| exclusion.filter).collect(),
+            scan_on_push: repository.image_scanning_configuration.is_some_and(|scanning| scanning.scan_on_push),
+            encryption: Encryption {
+                kind: encryption.as_ref().map_or("AES256", |it| it.encryption_type.as_str()).to_owned(),
+                key: encryption.and_then(|encryption| encryption.kms_key),
+            },
+        })
+    }
+
+    /// The settings of the repository that was `described`; `None` when it was deleted since.
     ///
-    /// KMS encryption is taken over with the target region's default key: a key belongs to one region.
+    /// # Errors
+    /// `AccessDenied`, `RegistryThrottled`, `RegistryUnavailable`.
+    pub async fn settings(&self, described: Described) -> Result<Option<Settings>, RegistryError> {
+        let policies = self.policies();
+        let tags = self.client.list_tags_for_resource().resource_arn(described.arn).send();
+        let (tags, policies) = join(tags, policies).await;
+        let tags = match tags.map_err(|error| self.failed("ListTagsForResource", error)) {
+            Err(error) if error.name == ErrorName::RepositoryNotFound => return Ok(None),
+            tags => tags?.tags.unwrap_or_default(),
+        };
+        let Some((lifecycle_policy, repository_policy)) = policies? else { return Ok(None) };
+        // AWS reserves these: CreateRepository refuses them.
+        let tags = tags.into_iter().filter(|tag| !tag.key.starts_with("aws:"));
+        Ok(Some(Settings {
+            tag_mutability: described.tag_mutability,
+            tag_mutability_exclusions: described.tag_mutability_exclusions,
+            scan_on_push: described.scan_on_push,
+            encryption: described.encryption,
+            tags: tags.map(|tag| (tag.key, tag.value)).collect(),
+            lifecycle_policy,
+            repository_policy,
+        }))
+    }
+
+    /// The lifecycle policy and the repository policy; `None` when there is no repository.
+    ///
+    /// # Errors
+    /// `AccessDenied`, `RegistryThrottled`, `RegistryUnavailable`.
+    pub async fn policies(&self) -> Result<Option<(Option<String>, Option<String>)>, RegistryError> {
+        let lifecycle = self
+            .client
+            .get_lifecycle_policy()
+            .set_registry_id(self.registry_id())
+            .repository_name(self.name.as_str())
+            .send();
+        let repository = self
+            .client
+            .get_repository_policy()
+            .set_registry_id(self.registry_id())
+            .repository_name(self.name.as_str())
+            .send();
+        let (lifecycle, repository) = join(lifecycle, repository).await;
+        let lifecycle = match lifecycle {
+            Ok(answer) => Ok(answer.lifecycle_policy_text),
+            Err(error)
+                if error
+                    .as_service_error()
+                    .is_some_and(GetLifecyclePolicyError::is_lifecycle_policy_not_found_exception) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(self.failed("GetLifecyclePolicy", error)),
+        };
+        let repository = match repository {
+            Ok(answer) => Ok(answer.policy_text),
+            Err(error)
+                if error
+                    .as_service_error()
+                    .is_some_and(GetRepositoryPolicyError::is_repository_policy_not_found_exception) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(self.failed("GetRepositoryPolicy", error)),
+        };
+        match lifecycle.and_then(|lifecycle| Ok((lifecycle, repository?))) {
+            Err(error) if error.name == ErrorName::RepositoryNotFound => Ok(None),
+            policies => policies.map(Some),
+        }
+    }
+
+    /// Makes the repository, without its policies; `None` when it existed.
     ///
     /// # Errors
     /// `AccessDenied`, `InvalidInput`, `QuotaExceeded`, `RegistryThrottled`, `RegistryUnavailable`.
-    pub async fn create(&self, settings: Settings) -> Result<bool, RegistryError> {
-        let encryption = settings
-            .encryption
-            .map(|encryption_type| EncryptionConfiguration::builder().encryption_type(encryption_type).build());
-        let encryption =
-            encryption.transpose().map_err(|error| self.error("CreateRepository", ErrorName::Internal, error))?;
+    pub async fn create(&self, settings: &Settings) -> Result<Option<Described>, RegistryError> {
+        const OPERATION: &str = "CreateRepository";
+        let Encryption { kind, key } = &settings.encryption;
+        let encryption = EncryptionConfiguration::builder()
+            .encryption_type(EncryptionType::from(kind.as_str()))
+            .set_kms_key(key.clone())
+            .build()
+            .map_err(|error| self.error(OPERATION, ErrorName::Internal, error))?;
+        let tags = self.tags(OPERATION, &settings.tags)?;
+        let exclusions = self.exclusions(OPERATION, &settings.tag_mutability_exclusions)?;
+        // No registry ID: a repository is made in one's own registry only.
         let created = self
             .client
             .create_repository()
             .repository_name(self.name.as_str())
-            .set_image_tag_mutability(settings.mutability)
-            .set_image_tag_mutability_exclusion_filters(
-                Some(settings.mutability_exclusions).filter(|filters| !filters.is_empty()),
-            )
-            .set_image_scanning_configuration(settings.scanning)
-            .set_encryption_configuration(encryption)
-            .set_tags(Some(settings.tags).filter(|tags| !tags.is_empty()))
+            .image_tag_mutability(mutability(settings.tag_mutability))
+            .set_image_tag_mutability_exclusion_filters(exclusions)
+            .image_scanning_configuration(scanning(settings.scan_on_push))
+            .encryption_configuration(encryption)
+            .set_tags(Some(tags).filter(|tags| !tags.is_empty()))
             .send()
             .await;
         match created {
-            Ok(_) => Ok(true),
+            Ok(created) => match created.repository {
+                Some(repository) => self.described(OPERATION, repository).map(Some),
+                None => Err(self.refused(OPERATION, ErrorName::RegistryUnavailable, "InvalidAnswer", "no repository")),
+            },
             Err(error)
                 if error
                     .as_service_error()
                     .is_some_and(CreateRepositoryError::is_repository_already_exists_exception) =>
             {
-                Ok(false)
+                Ok(None)
             }
-            Err(error) => Err(self.failed("CreateRepository", error)),
+            Err(error) => Err(self.failed(OPERATION, error)),
         }
+    }
+
+    /// Changes a setting of the repository that was `described`.
+    ///
+    /// # Errors
+    /// `InvalidInput` when the registry refuses what it is to be, `RepositoryNotFound`, `AccessDenied`, `RegistryThrottled`,
+    /// `RegistryUnavailable`.
+    pub async fn change(&self, described: &Described, change: Change) -> Result<(), RegistryError> {
+        match change {
+            Change::TagMutability(mode, exclusions) => {
+                const OPERATION: &str = "PutImageTagMutability";
+                let exclusions = self.exclusions(OPERATION, &exclusions)?;
+                let put = self
+                    .client
+                    .put_image_tag_mutability()
+                    .set_registry_id(self.registry_id())
+                    .repository_name(self.name.as_str())
+                    .image_tag_mutability(mutability(mode))
+                    .set_image_tag_mutability_exclusion_filters(exclusions);
+                put.send().await.map(drop).map_err(|error| self.failed(OPERATION, error))
+            }
+            Change::ScanOnPush(scan) => {
+                let put = self
+                    .client
+                    .put_image_scanning_configuration()
+                    .set_registry_id(self.registry_id())
+                    .repository_name(self.name.as_str())
+                    .image_scanning_configuration(scanning(scan));
+                put.send().await.map(drop).map_err(|error| self.failed("PutImageScanningConfiguration", error))
+            }
+            Change::Tags(set, taken) => self.change_tags(&described.arn, &set, taken).await,
+            Change::LifecyclePolicy(Some(policy)) => {
+                let put = self
+                    .client
+                    .put_lifecycle_policy()
+                    .set_registry_id(self.registry_id())
+                    .repository_name(self.name.as_str())
+                    .lifecycle_policy_text(policy);
+                put.send().await.map(drop).map_err(|error| self.failed("PutLifecyclePolicy", error))
+            }
+            Change::LifecyclePolicy(None) => {
+                let delete = self
+                    .client
+                    .delete_lifecycle_policy()
+                    .set_registry_id(self.registry_id())
+                    .repository_name(self.name.as_str());
+                match delete.send().await {
+                    // Somebody was faster.
+                    Err(error)
+                        if error
+                            .as_service_error()
+                            .is_some_and(DeleteLifecyclePolicyError::is_lifecycle_policy_not_found_exception) =>
+                    {
+                        Ok(())
+                    }
+                    deleted => deleted.map(drop).map_err(|error| self.failed("DeleteLifecyclePolicy", error)),
+                }
+            }
+            Change::RepositoryPolicy(Some(policy)) => {
+                // Without `force`: ECR refuses a policy that keeps the caller from setting another one.
+                let set = self
+                    .client
+                    .set_repository_policy()
+                    .set_registry_id(self.registry_id())
+                    .repository_name(self.name.as_str())
+                    .policy_text(policy);
+                set.send().await.map(drop).map_err(|error| self.failed("SetRepositoryPolicy", error))
+            }
+            Change::RepositoryPolicy(None) => {
+                let delete = self
+                    .client
+                    .delete_repository_policy()
+                    .set_registry_id(self.registry_id())
+                    .repository_name(self.name.as_str());
+                match delete.send().await {
+                    Err(error)
+                        if error
+                            .as_service_error()
+                            .is_some_and(DeleteRepositoryPolicyError::is_repository_policy_not_found_exception) =>
+                    {
+                        Ok(())
+                    }
+                    deleted => deleted.map(drop).map_err(|error| self.failed("DeleteRepositoryPolicy", error)),
+                }
+            }
+        }
+    }
+
+    async fn change_tags(
+        &self,
+        arn: &str,
+        set: &BTreeMap<String, String>,
+        taken: Vec<String>,
+    ) -> Result<(), RegistryError> {
+        if !set.is_empty() {
+            const OPERATION: &str = "TagResource";
+            let tags = self.tags(OPERATION, set)?;
+            let tag = self.client.tag_resource().resource_arn(arn).set_tags(Some(tags));
+            tag.send().await.map_err(|error| self.failed(OPERATION, error))?;
+        }
+        if !taken.is_empty() {
+            let untag = self.client.untag_resource().resource_arn(arn).set_tag_keys(Some(taken));
+            untag.send().await.map_err(|error| self.failed("UntagResource", error))?;
+        }
+        Ok(())
+    }
+
+    fn tags(&self, operation: &'static str, tags: &BTreeMap<String, String>) -> Result<Vec<Tag>, RegistryError> {
+        let tags = tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build());
+        tags.collect::<Result<_, _>>().map_err(|error| self.error(operation, ErrorName::Internal, error))
+    }
+
+    /// Exclusion filters; `None` where there is none, for ECR takes no empty list.
+    fn exclusions(
+        &self,
+        operation: &'static str,
+        filters: &[String],
+    ) -> Result<Option<Vec<ImageTagMutabilityExclusionFilter>>, RegistryError> {
+        let filters = filters.iter().map(|filter| {
+            let wildcard = ImageTagMutabilityExclusionFilterType::Wildcard;
+            ImageTagMutabilityExclusionFilter::builder().filter_type(wildcard).filter(filter).build()
+        });
+        let filters: Vec<_> =
+            filters.collect::<Result<_, _>>().map_err(|error| self.error(operation, ErrorName::Internal, error))?;
+        Ok(Some(filters).filter(|filters| !filters.is_empty()))
+    }
+
+    /// The tags of the image `digest`; none where there is no such image.
+    ///
+    /// # Errors
+    /// `RepositoryNotFound`, `AccessDenied`, `RegistryThrottled`, `RegistryUnavailable`.
+    pub async fn tags_of(&self, digest: &Digest) -> Result<Vec<ImageTag>, RegistryError> {
+        let described = self
+            .client
+            .describe_images()
+            .set_registry_id(self.registry_id())
+            .repository_name(self.name.as_str())
+            .image_ids(ImageIdentifier::builder().image_digest(digest.as_str()).build())
+            .send()
+            .await;
+        let images = match described {
+            Ok(described) => described.image_details.unwrap_or_default(),
+            Err(error) if error.as_service_error().is_some_and(DescribeImagesError::is_image_not_found_exception) => {
+                Vec::new()
+            }
+            Err(error) => return Err(self.failed("DescribeImages", error)),
+        };
+        let tags = images.into_iter().flat_map(|image| image.image_tags.unwrap_or_default());
+        Ok(tags.filter_map(|tag| tag.parse().ok()).collect())
     }
 
     /// The manifests of `digests` that exist, in no order, each one's bytes held to its digest.
@@ -496,6 +792,7 @@ impl Repository {
             let answer = self
                 .client
                 .list_image_referrers()
+                .set_registry_id(self.registry_id())
                 .repository_name(self.name.as_str())
                 .subject_id(subject_id.clone())
                 .max_results(REFERRERS_PAGE)
@@ -526,7 +823,12 @@ impl Repository {
     /// `RepositoryNotFound`, `AccessDenied`, `RegistryThrottled`, `RegistryUnavailable`.
     pub async fn indexes_since(&self, since: Timestamp) -> Result<Vec<Digest>, RegistryError> {
         const OPERATION: &str = "DescribeImages";
-        let pages = self.client.describe_images().repository_name(self.name.as_str()).into_paginator();
+        let pages = self
+            .client
+            .describe_images()
+            .set_registry_id(self.registry_id())
+            .repository_name(self.name.as_str())
+            .into_paginator();
         let mut pages = pages.page_size(IMAGES_PAGE).send();
         let mut indexes = Vec::new();
         for _ in 0..PAGES {
@@ -556,6 +858,7 @@ impl Repository {
         let answer = self
             .client
             .batch_get_image()
+            .set_registry_id(self.registry_id())
             .repository_name(self.name.as_str())
             .set_image_ids(Some(ids))
             .set_accepted_media_types(Some(MEDIA_TYPES.map(str::to_owned).to_vec()))
@@ -638,6 +941,7 @@ impl Repository {
         let answer = self
             .client
             .batch_check_layer_availability()
+            .set_registry_id(self.registry_id())
             .repository_name(self.name.as_str())
             .set_layer_digests(Some(digests.iter().map(ToString::to_string).collect()))
             .send()
@@ -669,6 +973,7 @@ impl Repository {
         let answer = self
             .client
             .get_download_url_for_layer()
+            .set_registry_id(self.registry_id())
             .repository_name(self.name.as_str())
             .layer_digest(digest.as_str())
             .send()
@@ -699,8 +1004,11 @@ impl Repository {
         {
             return Ok(authorization.clone());
         }
-        let answer =
-            self.client.get_authorization_token().send().await.map_err(|error| self.failed(OPERATION, error))?;
+        // As its role, the registry is one's own. Of another one, the answer tells the endpoint: the token is good for all.
+        let other = self.registry_id().filter(|_| self.role_arn.is_none());
+        #[expect(deprecated, reason = "what is deprecated is to think that the token were for these registries alone")]
+        let ask = self.client.get_authorization_token().set_registry_ids(other.map(|id| vec![id]));
+        let answer = ask.send().await.map_err(|error| self.failed(OPERATION, error))?;
         let Some(data) = answer.authorization_data.unwrap_or_default().into_iter().next() else {
             let message = "no authorization data";
             return Err(self.refused(OPERATION, ErrorName::RegistryUnavailable, "InvalidAnswer", message));
@@ -734,6 +1042,7 @@ impl Repository {
         let answer = self
             .client
             .initiate_layer_upload()
+            .set_registry_id(self.registry_id())
             .repository_name(self.name.as_str())
             .send()
             .await
@@ -762,6 +1071,7 @@ impl Repository {
         let sent = self
             .client
             .upload_layer_part()
+            .set_registry_id(self.registry_id())
             .repository_name(self.name.as_str())
             .upload_id(upload_id)
             .part_first_byte(offset(first)?)
@@ -795,6 +1105,7 @@ impl Repository {
         let completed = self
             .client
             .complete_layer_upload()
+            .set_registry_id(self.registry_id())
             .repository_name(self.name.as_str())
             .upload_id(upload_id)
             .layer_digests(digest.as_str())
@@ -820,6 +1131,7 @@ impl Repository {
         let put = self
             .client
             .put_image()
+            .set_registry_id(self.registry_id())
             .repository_name(self.name.as_str())
             .image_manifest(&manifest.content)
             // A manifest need not name its own media type, and is refused without either.
@@ -871,6 +1183,17 @@ impl Repository {
         RegistryError { name, operation, region, repository, source: source.into() }
     }
 
+    /// The error of a call that was not made, because its role could not be assumed.
+    fn role_refused(&self, operation: &'static str, code: &str, message: &str) -> RegistryError {
+        let name = match name_of("AssumeRole", code, 400) {
+            // Whatever STS refuses for good, only somebody who may change roles can mend.
+            ErrorName::Internal | ErrorName::InvalidInput => ErrorName::AccessDenied,
+            name => name,
+        };
+        let role = self.role_arn.as_ref().map_or("the role", RoleArn::as_str);
+        self.refused(operation, name, code, &format!("sts:AssumeRole of {role}: {message}"))
+    }
+
     /// Gives an SDK error its name. By code and status rather than by type: throttling is not in the service's model,
     /// and the codes mean the same in every call.
     fn failed<E>(&self, operation: &'static str, error: SdkError<E, HttpResponse>) -> RegistryError
@@ -878,13 +1201,39 @@ impl Repository {
         E: StdError + ProvideErrorMetadata + Send + Sync + 'static,
     {
         let SdkError::ServiceError(answer) = &error else {
-            return self.error(operation, ErrorName::RegistryUnavailable, error);
+            return match refused_role(&error) {
+                Some((code, message)) => self.role_refused(operation, code, message),
+                None => self.error(operation, ErrorName::RegistryUnavailable, error),
+            };
         };
         let status = answer.raw().status().as_u16();
         let code = answer.err().code().unwrap_or_default();
         let name = name_of(operation, code, status);
         let told = if code.is_empty() { format!("HTTP {status}") } else { code.to_owned() };
         self.refused(operation, name, &told, answer.err().message().unwrap_or("no message"))
+    }
+}
+
+fn mutability(mode: TagMutability) -> ImageTagMutability {
+    match mode {
+        TagMutability::Mutable => ImageTagMutability::Mutable,
+        TagMutability::Immutable => ImageTagMutability::Immutable,
+        TagMutability::ImmutableWithExclusion => ImageTagMutability::ImmutableWithExclusion,
+        TagMutability::MutableWithExclusion => ImageTagMutability::MutableWithExclusion,
+    }
+}
+
+fn scanning(scan_on_push: bool) -> ImageScanningConfiguration {
+    ImageScanningConfiguration::builder().scan_on_push(scan_on_push).build()
+}
+
+/// The code and the message with which STS refused a role, if that is why a call failed.
+fn refused_role<'a>(mut error: &'a (dyn StdError + 'static)) -> Option<(&'a str, &'a str)> {
+    loop {
+        if let Some(refused) = error.downcast_ref::<AssumeRoleError>() {
+            return Some((refused.code().unwrap_or_default(), refused.message().unwrap_or("no message")));
+        }
+        error = error.source()?;
     }
 }
 
