@@ -17,7 +17,7 @@ use shared::{
     serve::decode,
 };
 
-use crate::world::{REPOSITORY, SOURCE, TARGET, World, target_input};
+use crate::world::{LIFECYCLE_POLICY, REPOSITORY, SOURCE, TARGET, World, target_input};
 
 async fn ensure(world: &World) -> Result<Ensured, ensure_repo::Error> {
     let input = decode(target_input(&Digest::of(b"any"), None)).unwrap();
@@ -111,8 +111,6 @@ async fn what_the_target_refuses_is_told_with_call_region_and_repository() {
     }
 }
 
-const LIFECYCLE: &str = r#"{"rules":[{"rulePriority":1,"selection":{"tagStatus":"untagged","countType":"imageCountMoreThan","countNumber":9},"action":{"type":"expire"}}]}"#;
-
 /// A repository policy of the repository in `region`.
 fn policy(region: &str) -> String {
     let function = format!("arn:aws:lambda:{region}:123456789012:function:*");
@@ -126,7 +124,13 @@ fn policy(region: &str) -> String {
 /// Sets the policies of the source's repository.
 async fn set_policies(world: &World) {
     let source = world.client(SOURCE).await;
-    source.put_lifecycle_policy().repository_name(REPOSITORY).lifecycle_policy_text(LIFECYCLE).send().await.unwrap();
+    source
+        .put_lifecycle_policy()
+        .repository_name(REPOSITORY)
+        .lifecycle_policy_text(LIFECYCLE_POLICY)
+        .send()
+        .await
+        .unwrap();
     source.set_repository_policy().repository_name(REPOSITORY).policy_text(policy(SOURCE)).send().await.unwrap();
 }
 
@@ -161,7 +165,7 @@ async fn a_new_repository_has_the_policies_of_the_source_for_its_own_region() {
     assert!(ensured.created);
     assert_eq!(ensured.settings, []);
     let (lifecycle, repository) = policies(&world).await;
-    assert_eq!(lifecycle.as_deref(), Some(LIFECYCLE));
+    assert_eq!(lifecycle.as_deref(), Some(LIFECYCLE_POLICY));
     let read = |text: &str| serde_json::from_str::<Value>(text).unwrap();
     assert_eq!(read(&repository.unwrap()), read(&policy(TARGET)));
 }
@@ -187,7 +191,7 @@ async fn a_rule_s_own_settings_come_before_those_of_the_source() {
     assert!(made.image_scanning_configuration().unwrap().scan_on_push());
     assert_eq!(made.encryption_configuration().unwrap().kms_key(), Some(key));
     let (lifecycle, repository) = policies(&world).await;
-    assert_eq!(lifecycle.as_deref(), Some(LIFECYCLE));
+    assert_eq!(lifecycle.as_deref(), Some(LIFECYCLE_POLICY));
     assert_eq!(repository, Some(policy("us-east-1")), "it is written for its targets: nothing is mapped");
 }
 
@@ -229,7 +233,7 @@ async fn policies_that_somebody_has_set_meanwhile_stay() {
     let theirs = r#"{"Statement":[]}"#;
     target.set_repository_policy().repository_name(REPOSITORY).policy_text(theirs).send().await.unwrap();
     assert!(!ensure_with(&world, |_| ()).await.unwrap().created);
-    assert_eq!(policies(&world).await, (Some(LIFECYCLE.to_owned()), Some(theirs.to_owned())));
+    assert_eq!(policies(&world).await, (Some(LIFECYCLE_POLICY.to_owned()), Some(theirs.to_owned())));
 }
 
 #[tokio::test]

@@ -27,6 +27,12 @@ const MOST_INVOCATIONS: usize = 20;
 /// What a function that is killed is to the state machine.
 const KILLED: &str = "Lambda.Unknown";
 
+/// The state machine's definition, for a deployment without rules.
+pub(crate) static MACHINE: LazyLock<Value> = LazyLock::new(|| {
+    let definition = include_str!("../../statemachine/replicate-image.asl.json");
+    serde_json::from_str(&definition.replace("${rules}", "{}")).unwrap()
+});
+
 /// What the execution is called.
 const NAME: &str = "run-1";
 
@@ -75,17 +81,13 @@ impl Failed {
 
 /// How often a state tries again, by error names, as the state machine has it.
 fn retriers(state: State) -> Vec<(Vec<String>, u64)> {
-    static STATES: LazyLock<Value> = LazyLock::new(|| {
-        let definition = include_str!("../../statemachine/replicate-image.asl.json");
-        serde_json::from_str(&definition.replace("${rules}", "{}")).unwrap()
-    });
     fn find<'a>(states: &'a Value, name: &str) -> Option<&'a Value> {
         let states = states.as_object()?;
         states
             .get(name)
             .or_else(|| states.values().find_map(|state| find(state.pointer("/ItemProcessor/States")?, name)))
     }
-    let state = find(&STATES["States"], &format!("{state:?}")).unwrap();
+    let state = find(&MACHINE["States"], &format!("{state:?}")).unwrap();
     let names = |retrier: &Value| {
         let names = retrier["ErrorEquals"].as_array().unwrap();
         names.iter().map(|name| name.as_str().unwrap().to_owned()).collect()

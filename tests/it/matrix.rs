@@ -159,7 +159,7 @@ fn rows_of(call: Call, faults: Vec<(&'static str, Kind, Fault)>) -> Vec<Row> {
 
 /// All rows.
 pub(crate) fn rows() -> Vec<Row> {
-    [resolving(), reading(), streaming(), in_parts(), putting()].into_iter().flatten().collect()
+    [resolving(), settling(), reading(), streaming(), in_parts(), putting()].into_iter().flatten().collect()
 }
 
 /// ResolveImage and EnsureRepository.
@@ -244,6 +244,27 @@ fn resolving() -> Vec<Row> {
             ("`TooManyTagsException`", Lasting, error("TooManyTagsException")),
         ],
     ));
+    rows
+}
+
+/// EnsureRepository, of the policies of a repository that it makes.
+fn settling() -> Vec<Row> {
+    let mut rows = Vec::new();
+    let none = |name, operation, code| (name, Passing, Fault::new(operation, 400, code));
+    for (operation, name, code) in [
+        ("GetLifecyclePolicy", "`LifecyclePolicyNotFoundException`", "LifecyclePolicyNotFoundException"),
+        ("GetRepositoryPolicy", "`RepositoryPolicyNotFoundException`", "RepositoryPolicyNotFoundException"),
+    ] {
+        let get = call(operation, SOURCE, State::EnsureRepository, Way::Stream);
+        rows.extend(rows_of(get, of_any(operation)));
+        rows.extend(rows_of(get, of_repository(operation)[..1].to_vec()));
+        rows.extend(rows_of(get, vec![none(name, operation, code)]));
+    }
+    for operation in ["PutLifecyclePolicy", "SetRepositoryPolicy"] {
+        let put = call(operation, TARGET, State::EnsureRepository, Way::Stream);
+        rows.extend(rows_of(put, of_any(operation)));
+        rows.extend(rows_of(put, of_repository(operation)));
+    }
     rows
 }
 
@@ -703,6 +724,11 @@ async fn table(section: &str, side_by_side: usize, rows: Vec<Row>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn resolve_and_ensure() {
     table("resolve", 16, resolving()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn set_policies() {
+    table("settings", 16, settling()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -102,10 +102,15 @@ fn copied(layers: u64, bytes: u64) -> Value {
     })
 }
 
+/// A setting of the target repository that could not be changed.
+fn change() -> Value {
+    json!({"setting": "encryption", "before": "AES256", "after": "KMS", "refused": "it cannot be changed"})
+}
+
 fn succeeded(region: &str) -> Value {
     json!({
         "target": {"region": region, "repository": REPOSITORY},
-        "ensure": {"created": true, "durationMs": 30},
+        "ensure": {"created": true, "settings": [change()], "durationMs": 30},
         "copied": copied(4, 4000),
         "put": {
             "status": "REPLICATED", "manifestsCopied": 3, "manifestsSkipped": 0,
@@ -134,7 +139,8 @@ fn input(round: u32, settled: &Value, outcomes: &[Value]) -> Value {
     json!({
         "execution": {"arn": EXECUTION, "name": "run-1", "startedAt": "2026-11-16T01:54:35Z"},
         "round": {
-            "image": image, "referrers": [{"digest": Digest::of(b"signature")}], "rule": "all", "round": round, "redrives": round - 1, "settled": settled, "outcomes": outcomes,
+            "image": image, "referrers": [{"digest": Digest::of(b"signature")}], "rule": "all", "round": round, "redrives": round - 1,
+            "repositorySettings": {"scanOnPush": true}, "settled": settled, "outcomes": outcomes,
             "finishedAt": "2026-11-16T01:54:41Z",
         },
     })
@@ -180,8 +186,8 @@ async fn a_complete_round_is_reported_once_with_its_figures() {
     assert_eq!(
         document["targets"][1],
         json!({
-            "region": "us-west-2", "repository": REPOSITORY, "status": "REPLICATED", "round": 1,
-            "step": null, "error": null, "message": null, "repositoryCreated": true,
+            "region": "us-west-2", "repository": REPOSITORY, "registryId": null, "status": "REPLICATED", "round": 1,
+            "step": null, "error": null, "message": null, "repositoryCreated": true, "settings": [change()],
             "manifestsCopied": 3, "manifestsSkipped": 0,
             "referrersCopied": 2, "referrersSkipped": 1, "referrersRefused": 1, "refusals": [{
                 "digest": Digest::of(b"signature"), "tag": null, "error": "InvalidInput", "message": "405",
@@ -294,7 +300,12 @@ async fn what_was_there_is_known_when_the_copy_is_complete() {
 
 #[tokio::test]
 async fn a_redrive_hands_the_failed_targets_back_and_keeps_the_others() {
-    let outcomes = [succeeded("eu-west-1"), failed("us-west-2", "CopyLayers", "AccessDenied", "no")];
+    let mut outcomes = [succeeded("eu-west-1"), failed("us-west-2", "CopyLayers", "AccessDenied", "no")];
+    let target = json!({
+        "region": "us-west-2", "repository": "mirror/app", "registryId": "222222222222",
+        "roleArn": "arn:aws:iam::222222222222:role/target", "externalId": "secret", "settings": "sync",
+    });
+    outcomes[1]["target"] = target.clone();
     let services = Services { redrives: counter(1), ..Services::default() };
     let output = report(&services, input(1, &json!([]), &outcomes)).await.unwrap();
     assert!(output.replicate);
@@ -302,7 +313,8 @@ async fn a_redrive_hands_the_failed_targets_back_and_keeps_the_others() {
     assert_eq!(services.events(), Vec::<Value>::new(), "the round was reported before it was redriven");
     let round = serde_json::to_value(&output).unwrap();
     assert_eq!(round["round"], 2);
-    assert_eq!(round["targets"], json!([{"region": "us-west-2", "repository": REPOSITORY}]));
+    assert_eq!(round["targets"], json!([target]), "with all that is known of it");
+    assert_eq!(round["repositorySettings"], json!({"scanOnPush": true}));
     assert_eq!(round["settled"][0]["region"], "eu-west-1");
     assert_eq!(round["settled"].as_array().unwrap().len(), 1);
 

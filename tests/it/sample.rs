@@ -17,7 +17,10 @@ use shared::{
     names::Digest,
 };
 
-use crate::world::{OCI_INDEX, PART_SIZE, REPOSITORY, SOURCE, TARGET, World, index, layer, manifest};
+use crate::world::{LIFECYCLE_POLICY, OCI_INDEX, PART_SIZE, REPOSITORY, SOURCE, TARGET, World, index, layer, manifest};
+
+/// The repository policy of the source's repository, which the target's is to have, too, and a lifecycle policy.
+const REPOSITORY_POLICY: &str = r#"{"Statement": []}"#;
 
 /// What is replicated, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -151,6 +154,10 @@ impl Sample {
     async fn push(&self, way: Way) {
         let client = Client::new(&self.config);
         client.create_repository().repository_name(REPOSITORY).send().await.unwrap();
+        let set = client.set_repository_policy().repository_name(REPOSITORY).policy_text(REPOSITORY_POLICY);
+        set.send().await.unwrap();
+        let put = client.put_lifecycle_policy().repository_name(REPOSITORY).lifecycle_policy_text(LIFECYCLE_POLICY);
+        put.send().await.unwrap();
         let images = &*IMAGES;
         for blob in &images.blobs {
             let upload = client.initiate_layer_upload().repository_name(REPOSITORY).send().await.unwrap();

@@ -10,9 +10,8 @@ use local_stack::{Client, CopyLayers, Execution, ExecutionStatus, Fate, HistoryE
 use serde_json::{Value, json};
 use shared::contract::Status;
 
+use crate::execution::MACHINE;
 use crate::scene::{NO_LAYER, PATIENCE, REPOSITORY, Scene, TAG, TARGETS, calls};
-
-const DEFINITION: &str = include_str!("../../statemachine/replicate-image.asl.json");
 
 /// What cannot be exercised here, and why: a handler of the definition that is not in this list and not exercised is found
 /// missing, and so is one that is in it and exercised.
@@ -69,7 +68,7 @@ fn handlers() -> BTreeMap<String, Handlers> {
         }
     }
     let mut found = BTreeMap::new();
-    collect(&serde_json::from_str::<Value>(DEFINITION).unwrap()["States"], &mut found);
+    collect(&MACHINE["States"], &mut found);
     found
 }
 

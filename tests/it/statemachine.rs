@@ -9,6 +9,8 @@ use shared::{
     error::{Class, ErrorName},
 };
 
+use crate::execution::MACHINE;
+
 const DEFINITION: &str = include_str!("../../statemachine/replicate-image.asl.json");
 const STATES_README: &str = include_str!("../../statemachine/README.md");
 const ERRORS: &str = include_str!("../../docs/errors.md");
@@ -108,7 +110,7 @@ fn states() -> Vec<(String, Value)> {
         }
     }
     let mut found = Vec::new();
-    collect(&serde_json::from_str::<Value>(DEFINITION).unwrap()["States"], &mut found);
+    collect(&MACHINE["States"], &mut found);
     found.sort_by_key(|(name, _)| DEFINITION.find(&format!("\"{name}\": {{")));
     found
 }
@@ -193,14 +195,14 @@ fn tasks_keep_the_rules_of_the_house() {
         }
     }
     assert_eq!(tasks, RAISED.len());
-    let machine: Value = serde_json::from_str(DEFINITION).unwrap();
+    let machine = &*MACHINE;
     assert_eq!(machine["QueryLanguage"], "JSONata");
     assert!(machine["TimeoutSeconds"].is_u64());
 }
 
 #[test]
 fn no_failure_leaves_its_iteration() {
-    let machine: Value = serde_json::from_str(DEFINITION).unwrap();
+    let machine = &*MACHINE;
     let mut steps = Vec::new();
     for (iteration, records) in [
         ("/States/ReplicateToTargets/ItemProcessor/States", "RecordFailure"),

@@ -13,6 +13,9 @@ use ecr_local::{Config, EcrLocal, RepositoryView};
 use serde_json::{Value, json};
 use shared::{names::Digest, registry::Registries};
 
+/// A lifecycle policy, as a user may have it.
+pub(crate) const LIFECYCLE_POLICY: &str = r#"{"rules":[{"rulePriority":1,"selection":{"tagStatus":"untagged","countType":"imageCountMoreThan","countNumber":9},"action":{"type":"expire"}}]}"#;
+
 pub(crate) const SOURCE: &str = "eu-central-1";
 pub(crate) const TARGET: &str = "eu-west-1";
 pub(crate) const REPOSITORY: &str = "prod/app";

@@ -345,8 +345,9 @@ fn summary(report: &Report) -> String {
         report.targets.len()
     );
     for target in failures {
+        let account = target.registry_id.as_ref().map(|id| format!(" of the account {id}")).unwrap_or_default();
         let line = format!(
-            "\n{} {}: {} failed with {}: {}",
+            "\n{} {}{account}: {} failed with {}: {}",
             target.region,
             target.repository,
             target.step.as_deref().unwrap_or("a step"),

@@ -104,13 +104,19 @@ const SESSION_NAME: &str = "ecr-replicator";
 
 /// A call that failed.
 #[derive(Debug, thiserror::Error)]
-#[error("{operation} on {repository} in {region} failed")]
+#[error("{operation} on {repository} in {region}{} failed", of_registry(registry_id.as_ref()))]
 pub struct RegistryError {
     name: ErrorName,
     operation: &'static str,
     region: Region,
+    registry_id: Option<RegistryId>,
     repository: RepositoryName,
     source: Box<dyn StdError + Send + Sync>,
+}
+
+/// Whose registry it is, where that is not the functions' own account.
+fn of_registry(registry_id: Option<&RegistryId>) -> String {
+    registry_id.map(|id| format!(" of the account {id}")).unwrap_or_default()
 }
 
 impl Named for RegistryError {
@@ -1179,8 +1185,8 @@ impl Repository {
         name: ErrorName,
         source: impl Into<Box<dyn StdError + Send + Sync>>,
     ) -> RegistryError {
-        let (region, repository) = (self.region.clone(), self.name.clone());
-        RegistryError { name, operation, region, repository, source: source.into() }
+        let Self { region, registry_id, name: repository, .. } = self.clone();
+        RegistryError { name, operation, region, registry_id, repository, source: source.into() }
     }
 
     /// The error of a call that was not made, because its role could not be assumed.
