@@ -1,5 +1,6 @@
 //! The local ECR, asked by clients that know nothing of it: the AWS SDK, oci-client, skopeo, plain HTTP.
 
+mod accounts;
 mod distribution;
 mod downloads;
 mod events;
@@ -63,12 +64,16 @@ impl World {
 
 /// An SDK client that does not retry: every answer is the first.
 fn client(ecr: &EcrLocal, account: &str, region: &str) -> Client {
+    client_of(ecr, Credentials::new(account, "secret", None, None, "test"), region)
+}
+
+fn client_of(ecr: &EcrLocal, credentials: Credentials, region: &str) -> Client {
     Client::from_conf(
         aws_sdk_ecr::Config::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
             .endpoint_url(ecr.endpoint())
             .region(Region::new(region.to_owned()))
-            .credentials_provider(Credentials::new(account, "secret", None, None, "test"))
+            .credentials_provider(credentials)
             .retry_config(RetryConfig::disabled())
             .build(),
     )

@@ -30,7 +30,9 @@ use crate::ecr::Ecr;
 use crate::error::{Error, Result};
 use crate::faults::{Fault, Kind};
 use crate::gate::Gate;
-use crate::names::{Account, Region, Registry};
+use crate::names::{Account, Region, Registry, RepositoryName};
+use crate::scope::{Scope, Service};
+use crate::sts;
 
 const TARGET: HeaderName = HeaderName::from_static("x-amz-target");
 const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
@@ -43,6 +45,8 @@ struct Call {
     gate: Gate,
     ecr: Arc<Ecr>,
     identity: Identity,
+    /// The action that a policy allows or denies.
+    action: String,
     /// How much of a part is kept, where a fault says so.
     keep: Option<u64>,
 }
@@ -52,10 +56,17 @@ impl Call {
         &self.identity.region
     }
 
+    /// The registry of a repository with which the caller may do this.
+    fn permitted(&self, account: Option<Account>, name: &RepositoryName) -> Result<Registry> {
+        let registry = self.named_registry(account);
+        self.ecr.permit(&self.identity.caller, &registry, name, &self.action)?;
+        Ok(registry)
+    }
+
     /// The registry that a request is about: the caller's own, or the one it names in the same region. Whether the caller
-    /// would be allowed to is not asked.
-    fn registry(&self, account: Option<Account>) -> Registry {
-        let account = account.unwrap_or_else(|| self.identity.account.clone());
+    /// may do this there is not asked.
+    fn named_registry(&self, account: Option<Account>) -> Registry {
+        let account = account.unwrap_or_else(|| self.identity.caller.account.clone());
         Registry { account, region: self.identity.region.clone() }
     }
 }
@@ -122,15 +133,20 @@ impl From<&Fault> for Refusal {
 
 /// The region that a call is for.
 pub(crate) fn region(headers: &HeaderMap) -> Option<Region> {
-    Identity::of(headers).ok().map(|identity| identity.region)
+    Scope::of(headers).ok().map(|scope| scope.region)
 }
 
-/// Answers a call of the API.
+/// Answers a call of the API, or of STS, which the signature tells.
 pub(crate) async fn call(
     State(gate): State<Gate>,
     ConnectInfo(connection): ConnectInfo<Connection>,
     request: Request,
 ) -> Response {
+    if let Ok(scope) = Scope::of(request.headers())
+        && scope.service == Service::Sts
+    {
+        return sts::call(&gate, &connection, scope, request).await;
+    }
     respond(gate, &connection, request).await.unwrap_or_else(Refusal::answer)
 }
 
@@ -148,7 +164,7 @@ fn answer(status: StatusCode, body: &Value) -> Response {
 async fn respond(gate: Gate, connection: &Connection, request: Request) -> Result<Response, Refusal> {
     let (head, body) = request.into_parts();
     let mut body = Arriving::new(body);
-    let (identity, operation) = match addressed_operation(&head.headers) {
+    let (identity, operation) = match addressed_operation(&gate.ecr, &head.headers) {
         Ok(addressed) => addressed,
         Err(refusal) => {
             // All of it before any answer: a client that is still sending would not read one.
@@ -167,13 +183,13 @@ async fn respond(gate: Gate, connection: &Connection, request: Request) -> Resul
         }
         None => None,
     };
-    let mut call = Call { gate, ecr, identity, keep: None };
+    let mut call = Call { gate, ecr, identity, action: action(operation).to_owned(), keep: None };
     let Some(fault) = fault else {
         return dispatch(&call, operation, body.whole().await?).await;
     };
     if let Some(event) = &fault.meanwhile {
         let Addressed { registry_id, repository } = Addressed::by(body.whole().await?);
-        call.ecr.happen(event, &call.registry(registry_id), repository.as_deref());
+        call.ecr.happen(event, &call.named_registry(registry_id), repository.as_deref());
     }
     call.keep = fault.keep;
     let answer = match fault.kind() {
@@ -199,13 +215,22 @@ async fn respond(gate: Gate, connection: &Connection, request: Request) -> Resul
     Ok(fault.alter(answer.unwrap_or_else(Refusal::answer)).await)
 }
 
-fn addressed_operation(headers: &HeaderMap) -> Result<(Identity, &str), Refusal> {
-    Ok((Identity::of(headers)?, operation(headers)?))
+fn addressed_operation<'a>(ecr: &Ecr, headers: &'a HeaderMap) -> Result<(Identity, &'a str), Refusal> {
+    Ok((Identity::of(ecr, headers)?, operation(headers)?))
 }
 
 fn operation(headers: &HeaderMap) -> Result<&str, Refusal> {
     let target = headers.get(TARGET).and_then(|target| target.to_str().ok()).unwrap_or_default();
     target.strip_prefix(TARGET_PREFIX).ok_or_else(|| unknown_operation(target))
+}
+
+/// The action of IAM that an operation takes.
+fn action(operation: &str) -> &str {
+    match operation {
+        // As its documentation says.
+        "ListImageReferrers" => "BatchGetImage",
+        operation => operation,
+    }
 }
 
 fn unknown_operation(target: &str) -> Refusal {

@@ -1,6 +1,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::caller::Role;
+
 /// How a local ECR is set up.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -14,6 +16,10 @@ pub struct Config {
     pub url_ttl: Duration,
     /// How long a token of `GetAuthorizationToken` is valid.
     pub token_ttl: Duration,
+    /// The roles that `AssumeRole` gives credentials of.
+    pub roles: Vec<Role>,
+    /// How long those credentials are valid at most.
+    pub session_ttl: Duration,
     /// The part size that `InitiateLayerUpload` asks for. A size below 5 MiB lowers the minimum of a part with it.
     pub part_size: u64,
     /// `PutImage`'s quota: how many calls a second each registry, which is an account in a region, takes, and as many at once;
@@ -35,6 +41,8 @@ impl Default for Config {
             events_endpoint: None,
             url_ttl: Duration::from_hours(1),
             token_ttl: Duration::from_hours(12),
+            roles: Vec::new(),
+            session_ttl: Duration::from_hours(1),
             part_size: 10 * 1024 * 1024,
             put_image_rate: None,
             seed: 0,

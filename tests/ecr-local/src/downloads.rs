@@ -19,6 +19,7 @@ use crate::connection::Connection;
 use crate::ecr::Ecr;
 use crate::faults::Kind;
 use crate::names::{Account, Digest, Region, Registry, RepositoryName};
+use crate::xml::escape;
 
 const OPERATION: &str = "DownloadLayer";
 
@@ -185,7 +186,6 @@ async fn send(ecr: &Arc<Ecr>, layer: &LayerPath, blob: Arc<Blob>, headers: &Head
 
 /// An error as S3 writes it.
 fn error(status: StatusCode, code: &str, message: &str) -> Response {
-    let escape = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;");
     let body = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{}</Code><Message>{}</Message></Error>",
         escape(code),

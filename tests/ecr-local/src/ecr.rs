@@ -17,6 +17,7 @@ use crate::names::{Digest, ImageTag, Registry, RepositoryName};
 use crate::quota::Quota;
 use crate::secret::Secret;
 use crate::server::Listeners;
+use crate::sessions::Sessions;
 use crate::stats::Counters;
 use crate::store::Store;
 use crate::uploads::{ReceivedLayer, Upload};
@@ -34,6 +35,7 @@ pub(crate) struct Ecr {
     pub(crate) put_image_quota: Quota,
     pub(crate) events: Option<Events>,
     pub(crate) secret: Secret,
+    pub(crate) sessions: Sessions,
     /// Download URLs of an earlier generation have expired.
     pub(crate) url_generation: AtomicU64,
     pub(crate) listeners: Listeners,

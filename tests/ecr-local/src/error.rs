@@ -4,6 +4,7 @@ use std::io;
 
 use uuid::Uuid;
 
+use crate::access::Reason;
 use crate::names::{Account, Digest, ImageTag, InvalidName, RepositoryName, RepositoryPlace};
 
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
@@ -70,6 +71,10 @@ pub(crate) enum Error {
     LimitExceeded(String),
     #[error("The KMS key '{key}' cannot be used: {kms_error}")]
     Kms { key: String, kms_error: &'static str },
+    #[error(
+        "User: {caller} is not authorized to perform: ecr:{action} on resource: {resource} {}", .reason.text(action)
+    )]
+    AccessDenied { caller: String, action: String, resource: String, reason: Reason },
     #[error("Rate exceeded")]
     Throttled,
     #[error("{0}")]
@@ -103,7 +108,8 @@ impl Error {
             Self::ImageNotFound { .. } => "ImageNotFoundException",
             Self::LimitExceeded(_) => "LimitExceededException",
             Self::Kms { .. } => "KmsException",
-            // Of no service's model: any service answers it.
+            // Of no service's model: any service answers these.
+            Self::AccessDenied { .. } => "AccessDeniedException",
             Self::Throttled => "ThrottleException",
             Self::Server(_) => "ServerException",
         }

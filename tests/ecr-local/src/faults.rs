@@ -13,7 +13,7 @@ use crate::names::{Digest, Region};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Fault {
-    /// An API operation, `DownloadLayer`, or `v2:<METHOD> <kind>`: the names that the stats count by.
+    /// An API operation, `AssumeRole`, `DownloadLayer`, or `v2:<METHOD> <kind>`: the names that the stats count by.
     pub operation: String,
     /// Only in this region.
     #[serde(default, skip_serializing_if = "Option::is_none")]

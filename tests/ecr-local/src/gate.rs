@@ -5,7 +5,7 @@ use axum::http::header::AUTHORIZATION;
 
 use crate::ecr::Ecr;
 use crate::names::Registry;
-use crate::tokens::Unauthorized;
+use crate::tokens::{Claim, Unauthorized};
 use crate::wire::Interface;
 
 /// The listener that a request came through: the main one, that of one registry, or that of one client.
@@ -13,7 +13,7 @@ use crate::wire::Interface;
 pub(crate) struct Gate {
     pub(crate) ecr: Arc<Ecr>,
     pub(crate) port: u16,
-    /// The one registry that is answered for. Elsewhere the token of `/v2` tells the registry.
+    /// The one registry that is answered for. Elsewhere `/v2` answers for the one that the token was asked for.
     pub(crate) registry: Option<Registry>,
     pub(crate) interface: Option<Arc<Interface>>,
 }
@@ -31,8 +31,8 @@ impl Gate {
         format!("http://localhost:{port}")
     }
 
-    /// Whose token a request of `/v2` has.
-    pub(crate) fn registry_of(&self, headers: &HeaderMap) -> Result<Registry, Unauthorized> {
+    /// What the token of a request of `/v2` says.
+    pub(crate) fn claim_of(&self, headers: &HeaderMap) -> Result<Claim, Unauthorized> {
         self.ecr.read_token(headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()))
     }
 }

@@ -1,7 +1,7 @@
 //! A regional, per-account Amazon ECR on loopback: a test double, not a registry to keep images in.
 //!
-//! One process answers the ECR API (JSON 1.1), the Distribution protocol below `/v2/`, layer downloads by expiring URLs,
-//! and an admin endpoint below `/_admin/`. It listens on 127.0.0.1 only, checks no signature, keeps its index in memory and
+//! One process answers the ECR API (JSON 1.1), `AssumeRole` of STS, the Distribution protocol below `/v2/`, layer downloads by
+//! expiring URLs, and an admin endpoint below `/_admin/`. It listens on 127.0.0.1 only, checks no signature, keeps its index in memory and
 //! its layers in a directory that it deletes when it stops. What it answers, and where the sources for that disagree, is in
 //! the crate's README.
 //!
@@ -16,10 +16,12 @@
 //! # }
 //! ```
 
+mod access;
 mod admin;
 mod altered;
 mod api;
 mod blobs;
+mod caller;
 mod chance;
 mod config;
 mod connection;
@@ -33,22 +35,29 @@ mod guarded;
 mod halt;
 mod manifest;
 mod names;
+mod policy;
 mod quota;
 mod repository;
+mod scope;
 mod secret;
 mod server;
+mod sessions;
 mod shape;
 mod stats;
 mod store;
+mod sts;
 mod tokens;
 mod uploads;
 mod v2;
+mod wildcard;
 mod wire;
+mod xml;
 
+pub use caller::{InvalidRole, Role};
 pub use config::{Config, MissingLayerAnswer, RepeatedImmutableTagAnswer};
 pub use faults::{Fault, FaultState, Meanwhile};
 pub use halt::Moment;
-pub use repository::RepositoryView;
+pub use repository::{RepositorySettings, RepositoryView};
 pub use server::EcrLocal;
 pub use shape::Shape;
 pub use stats::{RegionStats, Stats};

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
-use ecr_local::{Config, EcrLocal};
+use ecr_local::{Config, EcrLocal, Role};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
@@ -27,6 +27,12 @@ struct Arguments {
     /// How many seconds a layer download URL is valid.
     #[arg(long, default_value_t = 3600)]
     url_ttl_seconds: u64,
+    /// A role that AssumeRole gives credentials of, as <ARN> or <ARN>#<external ID>; may be given several times.
+    #[arg(long = "role", value_name = "ROLE")]
+    roles: Vec<Role>,
+    /// How many seconds those credentials are valid at most.
+    #[arg(long, default_value_t = 3600)]
+    session_ttl_seconds: u64,
     /// How many calls of PutImage a second each account has in a region; without it there is no quota.
     #[arg(long)]
     put_image_rate: Option<u32>,
@@ -46,6 +52,8 @@ async fn main() -> io::Result<()> {
         events_endpoint: arguments.events_endpoint,
         data_dir: arguments.data_dir,
         url_ttl: Duration::from_secs(arguments.url_ttl_seconds),
+        roles: arguments.roles,
+        session_ttl: Duration::from_secs(arguments.session_ttl_seconds),
         put_image_rate: arguments.put_image_rate,
         seed: arguments.seed,
         ..Config::default()

@@ -10,7 +10,9 @@ use crate::config::RepeatedImmutableTagAnswer;
 use crate::error::{Error, Result};
 use crate::manifest::Manifest;
 use crate::names::{Digest, ImageTag, RepositoryPlace};
+use crate::policy::Policy;
 use crate::uploads::Upload;
+use crate::wildcard;
 
 /// A repository: its settings, layers, uploads and images.
 #[derive(Debug)]
@@ -21,7 +23,7 @@ pub(crate) struct Repository {
     pub(crate) scan_on_push: bool,
     pub(crate) encryption: Encryption,
     pub(crate) resource_tags: BTreeMap<String, String>,
-    pub(crate) policy: Option<String>,
+    pub(crate) policy: Option<Policy>,
     pub(crate) lifecycle_policy: Option<String>,
     pub(crate) uploads: HashMap<Uuid, Arc<Upload>>,
     layers: BTreeMap<Digest, Layer>,
@@ -53,6 +55,28 @@ pub struct RepositoryView {
     pub tags: BTreeMap<String, String>,
     /// The manifest of each digest, as it was pushed.
     pub images: BTreeMap<String, String>,
+}
+
+/// How a repository is set up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RepositorySettings {
+    /// `MUTABLE`, `IMMUTABLE`, `IMMUTABLE_WITH_EXCLUSION` or `MUTABLE_WITH_EXCLUSION`.
+    pub image_tag_mutability: String,
+    /// The wildcards of the tags that are excluded from that, in the order in which they were given.
+    pub exclusion_filters: Vec<String>,
+    /// Whether an image is scanned when it is pushed.
+    pub scan_on_push: bool,
+    /// `AES256`, `KMS` or `KMS_DSSE`.
+    pub encryption_type: String,
+    /// The key, of other types than `AES256`.
+    pub kms_key: Option<String>,
+    /// The repository's own tags, which are not those of its images.
+    pub tags: BTreeMap<String, String>,
+    /// The text of its policy, as it was set.
+    pub policy: Option<String>,
+    /// The text of its lifecycle policy, as it was put.
+    pub lifecycle_policy: Option<String>,
 }
 
 /// Which tags may be moved.
@@ -111,6 +135,27 @@ pub(crate) struct Settings {
     pub(crate) resource_tags: BTreeMap<String, String>,
 }
 
+impl MutabilityMode {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Mutable => "MUTABLE",
+            Self::Immutable => "IMMUTABLE",
+            Self::ImmutableWithExclusion => "IMMUTABLE_WITH_EXCLUSION",
+            Self::MutableWithExclusion => "MUTABLE_WITH_EXCLUSION",
+        }
+    }
+}
+
+impl EncryptionType {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Aes256 => "AES256",
+            Self::Kms => "KMS",
+            Self::KmsDsse => "KMS_DSSE",
+        }
+    }
+}
+
 impl TagMutability {
     pub(crate) fn new(mode: MutabilityMode, exclusions: Option<Vec<ExclusionFilter>>) -> Result<Self> {
         let takes_exclusions =
@@ -136,7 +181,7 @@ impl TagMutability {
     }
 
     fn is_immutable(&self, tag: &ImageTag) -> bool {
-        let is_excluded = || self.exclusions.iter().any(|exclusion| wildcard_matches(&exclusion.filter, tag.as_str()));
+        let is_excluded = || self.exclusions.iter().any(|exclusion| wildcard::matches(&exclusion.filter, tag.as_str()));
         match self.mode {
             MutabilityMode::Mutable => false,
             MutabilityMode::Immutable => true,
@@ -152,17 +197,6 @@ impl ExclusionFilter {
             && self.filter.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._*-".contains(&byte))
             && self.filter.matches('*').count() <= 2
     }
-}
-
-/// Whether the text is the filter, a `*` standing for any number of characters.
-fn wildcard_matches(filter: &str, text: &str) -> bool {
-    let Some((prefix, rest)) = filter.split_once('*') else {
-        return filter == text;
-    };
-    let Some(text) = text.strip_prefix(prefix) else {
-        return false;
-    };
-    text.char_indices().map(|(start, _)| start).chain([text.len()]).any(|start| wildcard_matches(rest, &text[start..]))
 }
 
 /// What became of an image that was named by a tag, a digest, or both.
@@ -318,6 +352,20 @@ impl Repository {
         RepositoryView { tags: tags.collect(), images: images.collect() }
     }
 
+    pub(crate) fn settings(&self) -> RepositorySettings {
+        let exclusions = self.mutability.exclusions.iter().map(|exclusion| exclusion.filter.clone());
+        RepositorySettings {
+            image_tag_mutability: self.mutability.mode.as_str().to_owned(),
+            exclusion_filters: exclusions.collect(),
+            scan_on_push: self.scan_on_push,
+            encryption_type: self.encryption.encryption_type.as_str().to_owned(),
+            kms_key: self.encryption.kms_key.clone(),
+            tags: self.resource_tags.clone(),
+            policy: self.policy.as_ref().map(|policy| policy.text().to_owned()),
+            lifecycle_policy: self.lifecycle_policy.clone(),
+        }
+    }
+
     pub(crate) fn layer_sizes(&self) -> BTreeMap<String, u64> {
         self.layers.iter().map(|(digest, layer)| (digest.to_string(), layer.blob.size)).collect()
     }
@@ -390,24 +438,6 @@ impl Repository {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_wildcard_stands_for_any_number_of_characters() {
-        for (filter, text, matches) in [
-            ("latest", "latest", true),
-            ("latest", "latest1", false),
-            ("dev-*", "dev-", true),
-            ("dev-*", "dev-1", true),
-            ("dev-*", "prod-1", false),
-            ("*-rc", "1-rc", true),
-            ("*-rc", "1-rc2", false),
-            ("v*-rc*", "v1-rc2", true),
-            ("v*-rc*", "v1", false),
-            ("*", "anything", true),
-        ] {
-            assert_eq!(wildcard_matches(filter, text), matches, "{filter} {text}");
-        }
-    }
 
     #[test]
     fn the_exclusions_turn_the_mode_around() {

@@ -12,6 +12,7 @@ use axum::routing::{any, get, post};
 use tokio::sync::{oneshot, watch};
 
 use crate::blobs::Blobs;
+use crate::caller::Role;
 use crate::config::Config;
 use crate::connection::{Connection, Door};
 use crate::ecr::Ecr;
@@ -22,8 +23,9 @@ use crate::guarded::Guarded;
 use crate::halt::{self, Halt, Moment};
 use crate::names::{Account, Region, Registry, RepositoryName};
 use crate::quota::Quota;
-use crate::repository::{Repository, RepositoryView};
+use crate::repository::{Repository, RepositorySettings, RepositoryView};
 use crate::secret::Secret;
+use crate::sessions::Sessions;
 use crate::shape::Shape;
 use crate::stats::{Counters, Stats};
 use crate::wire::{self, Interface};
@@ -60,6 +62,7 @@ impl EcrLocal {
             put_image_quota: Quota::new(config.put_image_rate),
             events,
             secret: Secret::random(),
+            sessions: Sessions::new(&config.roles),
             url_generation: AtomicU64::new(0),
             listeners: Listeners { port: main.local_addr()?.port(), registries: Guarded::default(), closed },
             config,
@@ -106,17 +109,25 @@ impl EcrLocal {
     /// repository.
     #[must_use]
     pub fn view(&self, account: &str, region: &str, repository: &str) -> Option<RepositoryView> {
-        let registry = Registry { account: Account::try_from(account).ok()?, region: Region::try_from(region).ok()? };
-        let name = RepositoryName::try_from(repository).ok()?;
-        self.ecr.store.lock().repository(&registry, &name).ok().map(Repository::view)
+        self.look(account, region, repository, Repository::view)
     }
 
     /// The size of each layer of a repository, as [`EcrLocal::view`].
     #[must_use]
     pub fn layers(&self, account: &str, region: &str, repository: &str) -> Option<BTreeMap<String, u64>> {
+        self.look(account, region, repository, Repository::layer_sizes)
+    }
+
+    /// How a repository is set up now, as [`EcrLocal::view`].
+    #[must_use]
+    pub fn settings(&self, account: &str, region: &str, repository: &str) -> Option<RepositorySettings> {
+        self.look(account, region, repository, Repository::settings)
+    }
+
+    fn look<T>(&self, account: &str, region: &str, repository: &str, what: fn(&Repository) -> T) -> Option<T> {
         let registry = Registry { account: Account::try_from(account).ok()?, region: Region::try_from(region).ok()? };
         let name = RepositoryName::try_from(repository).ok()?;
-        self.ecr.store.lock().repository(&registry, &name).ok().map(Repository::layer_sizes)
+        self.ecr.store.lock().repository(&registry, &name).ok().map(what)
     }
 
     /// Adds a fault.
@@ -157,6 +168,16 @@ impl EcrLocal {
         if let Ok(region) = Region::try_from(region) {
             self.ecr.store.lock().forget_uploads(&region);
         }
+    }
+
+    /// Adds a role that `AssumeRole` gives credentials of, in place of one with the same ARN.
+    pub fn add_role(&self, role: Role) {
+        self.ecr.sessions.add_role(role);
+    }
+
+    /// Has all credentials expire that `AssumeRole` gave out.
+    pub fn expire_sessions(&self) {
+        self.ecr.sessions.expire();
     }
 
     /// Has all download URLs that were given out expire.

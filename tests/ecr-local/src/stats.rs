@@ -33,7 +33,7 @@ impl Stats {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RegionStats {
-    /// Calls by operation: an API operation, `DownloadLayer`, or `v2:<METHOD> <kind>`.
+    /// Calls by operation: an API operation, `AssumeRole`, `DownloadLayer`, or `v2:<METHOD> <kind>`.
     pub calls: BTreeMap<String, u64>,
     /// Raw layer bytes received, by the API and by `/v2`.
     pub uploaded_bytes: u64,

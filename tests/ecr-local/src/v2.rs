@@ -21,11 +21,12 @@ use futures::StreamExt as _;
 
 use self::error::Refusal;
 use self::target::Target;
+use crate::caller::Caller;
 use crate::connection::Connection;
 use crate::ecr::Ecr;
 use crate::faults::Kind;
 use crate::gate::Gate;
-use crate::names::Registry;
+use crate::names::{Registry, RepositoryName};
 use crate::tokens::Unauthorized;
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
@@ -37,6 +38,7 @@ struct Exchange {
     gate: Gate,
     connection: Connection,
     ecr: Arc<Ecr>,
+    caller: Caller,
     registry: Registry,
     head: Parts,
     /// How much of a chunk is kept, where a fault says so.
@@ -70,8 +72,9 @@ pub(crate) async fn handle(
     let (head, body) = request.into_parts();
     let mut body: UnreadBody = Some(body);
     let mut response = match admit(&gate, &head) {
-        Ok(registry) => {
-            let exchange = Exchange { ecr: Arc::clone(&gate.ecr), gate, connection, registry, head, keep: None };
+        Ok((caller, registry)) => {
+            let exchange =
+                Exchange { ecr: Arc::clone(&gate.ecr), gate, connection, caller, registry, head, keep: None };
             respond(exchange, &mut body).await.unwrap_or_else(Refusal::answer)
         }
         Err(refusal) => *refusal,
@@ -85,10 +88,17 @@ pub(crate) async fn handle(
     response
 }
 
-fn admit(gate: &Gate, head: &Parts) -> Result<Registry, Box<Response>> {
-    let refusal = match gate.registry_of(&head.headers) {
-        Ok(registry) if gate.registry.as_ref().is_none_or(|own| *own == registry) => return Ok(registry),
-        Ok(_) => Refusal::denied("Your authorization token is for another registry.").answer(),
+/// Who asks which registry. A token is good for all registries of its region, as far as their policies allow.
+fn admit(gate: &Gate, head: &Parts) -> Result<(Caller, Registry), Box<Response>> {
+    let refusal = match gate.claim_of(&head.headers) {
+        Ok(claim) => {
+            let asked_for = claim.registry();
+            let registry = gate.registry.clone().unwrap_or_else(|| asked_for.clone());
+            if registry.region == asked_for.region {
+                return Ok((claim.caller, registry));
+            }
+            Refusal::denied("Your authorization token is for another region.").answer()
+        }
         Err(Unauthorized::Expired) => {
             Refusal::denied("Your authorization token has expired. Reauthenticate and try again.").answer()
         }
@@ -110,12 +120,13 @@ async fn respond(mut exchange: Exchange, body: &mut UnreadBody) -> Result<Respon
         Target::Manifest(..) if by_image() => manifests::pushed_digest(&exchange, body).await?,
         _ => None,
     };
-    let fault = exchange.ecr.faults.take(&operation, region, target.repository(), image.as_ref());
+    let fault =
+        exchange.ecr.faults.take(&operation, region, target.repository().map(RepositoryName::as_str), image.as_ref());
     let Some(fault) = fault else {
         return dispatch(&exchange, body, target).await;
     };
     if let Some(event) = &fault.meanwhile {
-        exchange.ecr.happen(event, &exchange.registry, target.repository());
+        exchange.ecr.happen(event, &exchange.registry, target.repository().map(RepositoryName::as_str));
     }
     exchange.keep = fault.keep;
     let answer = match fault.kind() {
@@ -157,6 +168,11 @@ async fn receive(exchange: &Exchange, body: &mut UnreadBody, target: &Target, by
 }
 
 async fn dispatch(exchange: &Exchange, body: &mut UnreadBody, target: Target) -> Result<Response, Refusal> {
+    if let Some(name) = target.repository() {
+        for action in target.actions(exchange.head.method.as_str()) {
+            exchange.ecr.permit(&exchange.caller, &exchange.registry, name, action)?;
+        }
+    }
     match (exchange.head.method.as_str(), target) {
         ("GET" | "HEAD", Target::Ping) => Ok(StatusCode::OK.into_response()),
         ("GET" | "HEAD", Target::Manifest(name, reference)) => manifests::get(exchange, &name, &reference),

@@ -75,7 +75,7 @@ pub(crate) async fn pass(State(gate): State<Gate>, request: Request, next: Next)
 fn region(gate: &Gate, head: &Parts) -> Option<Region> {
     match head.uri.path() {
         "/" => api::region(&head.headers),
-        path if path.starts_with("/v2/") => gate.registry_of(&head.headers).ok().map(|registry| registry.region),
+        path if path.starts_with("/v2/") => gate.claim_of(&head.headers).ok().map(|claim| claim.registry().region),
         path => downloads::region(path),
     }
 }

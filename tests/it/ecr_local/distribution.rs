@@ -2,6 +2,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use aws_sdk_ecr::operation::get_authorization_token::GetAuthorizationTokenOutput;
 use aws_sdk_ecr::types::ImageTagMutability;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -20,16 +21,19 @@ use super::{
 };
 
 /// A region's registry as a client of `/v2` knows it.
-struct Registry {
+pub(super) struct Registry {
     /// With its scheme.
-    endpoint: String,
+    pub(super) endpoint: String,
     password: String,
     http: reqwest::Client,
 }
 
 impl Registry {
-    async fn of(client: &aws_sdk_ecr::Client) -> Self {
-        let answer = client.get_authorization_token().send().await.unwrap();
+    pub(super) async fn of(client: &aws_sdk_ecr::Client) -> Self {
+        Self::in_answer(&client.get_authorization_token().send().await.unwrap())
+    }
+
+    pub(super) fn in_answer(answer: &GetAuthorizationTokenOutput) -> Self {
         let data = &answer.authorization_data()[0];
         let credentials = String::from_utf8(STANDARD.decode(data.authorization_token().unwrap()).unwrap()).unwrap();
         let password = credentials.strip_prefix("AWS:").unwrap().to_owned();
@@ -41,7 +45,12 @@ impl Registry {
         self.endpoint.strip_prefix("http://").unwrap()
     }
 
-    fn request(&self, method: &str, path: &str) -> RequestBuilder {
+    /// The same credentials at another endpoint.
+    pub(super) fn at(self, endpoint: &str) -> Self {
+        Self { endpoint: endpoint.to_owned(), ..self }
+    }
+
+    pub(super) fn request(&self, method: &str, path: &str) -> RequestBuilder {
         let url = if path.starts_with("http") { path.to_owned() } else { format!("{}/v2/{path}", self.endpoint) };
         self.http.request(Method::from_bytes(method.as_bytes()).unwrap(), url).basic_auth("AWS", Some(&self.password))
     }
@@ -54,7 +63,7 @@ impl Registry {
 }
 
 /// The status and the code of an error of the Distribution protocol.
-async fn refusal(request: RequestBuilder) -> (u16, String) {
+pub(super) async fn refusal(request: RequestBuilder) -> (u16, String) {
     let response = request.send().await.unwrap();
     let status = response.status().as_u16();
     let body = response.text().await.unwrap();
@@ -63,7 +72,7 @@ async fn refusal(request: RequestBuilder) -> (u16, String) {
     (status, error["errors"][0]["code"].as_str().unwrap().to_owned())
 }
 
-fn refused(status: u16, code: &str) -> (u16, String) {
+pub(super) fn refused(status: u16, code: &str) -> (u16, String) {
     (status, code.to_owned())
 }
 

@@ -1,7 +1,11 @@
+use std::collections::BTreeMap;
+
+use aws_sdk_ecr::error::ProvideErrorMetadata as _;
 use aws_sdk_ecr::types::{
     EncryptionConfiguration, EncryptionType, ImageScanningConfiguration, ImageTagMutability,
     ImageTagMutabilityExclusionFilter, ImageTagMutabilityExclusionFilterType, Tag,
 };
+use ecr_local::RepositorySettings;
 use serde_json::{Value, json};
 
 use super::{ACCOUNT, REGION, World, client, push_image, refused};
@@ -182,6 +186,153 @@ async fn policies_are_kept_as_they_were_given() {
 }
 
 #[tokio::test]
+async fn a_policy_that_could_not_be_replaced_has_to_be_forced() {
+    let World { ecr, client } = World::with_repository("app").await;
+    let set = |text: &Value| {
+        let text = json!({ "Version": "2012-10-17", "Statement": [text] }).to_string();
+        client.set_repository_policy().repository_name("app").policy_text(text)
+    };
+    let deny = |principal: Value, action: Value| json!({ "Effect": "Deny", "Principal": principal, "Action": action });
+    let owner = format!("arn:aws:iam::{ACCOUNT}:root");
+    for (principal, action) in [
+        (json!("*"), json!("ecr:SetRepositoryPolicy")),
+        (json!({ "AWS": "*" }), json!(["ecr:PutImage", "ecr:Set*"])),
+        (json!({ "AWS": owner }), json!("ecr:*")),
+        (json!({ "AWS": ACCOUNT }), json!("*")),
+    ] {
+        refused!(set(&deny(principal, action)), is_invalid_parameter_exception);
+    }
+    assert_eq!(ecr.settings(ACCOUNT, REGION, "app").unwrap().policy, None);
+    for (principal, action) in [(json!("*"), json!("ecr:PutImage")), (json!({ "AWS": "210987654321" }), json!("*"))] {
+        set(&deny(principal, action)).send().await.unwrap();
+    }
+    set(&deny(json!("*"), json!("ecr:SetRepositoryPolicy"))).force(true).send().await.unwrap();
+    let error = set(&deny(json!("*"), json!("ecr:PutImage"))).send().await.unwrap_err();
+    assert_eq!(error.code(), Some("AccessDeniedException"));
+    // What is not denied is a way out.
+    client.delete_repository_policy().repository_name("app").send().await.unwrap();
+    set(&deny(json!("*"), json!("ecr:PutImage"))).send().await.unwrap();
+}
+
+#[tokio::test]
+async fn settings_are_shown_without_a_call() {
+    let World { ecr, client } = World::with_repository("plain").await;
+    let key = format!("arn:aws:kms:{REGION}:{ACCOUNT}:key/1");
+    let encryption = EncryptionConfiguration::builder().encryption_type(EncryptionType::Kms).kms_key(&key);
+    client
+        .create_repository()
+        .repository_name("app")
+        .encryption_configuration(encryption.build().unwrap())
+        .tags(tag("team", "a"))
+        .send()
+        .await
+        .unwrap();
+    let mutability = client
+        .put_image_tag_mutability()
+        .repository_name("app")
+        .image_tag_mutability(ImageTagMutability::MutableWithExclusion)
+        .image_tag_mutability_exclusion_filters(exclusion("v*"))
+        .image_tag_mutability_exclusion_filters(exclusion("latest"))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(mutability.image_tag_mutability_exclusion_filters(), [exclusion("v*"), exclusion("latest")]);
+    let scanning = client
+        .put_image_scanning_configuration()
+        .repository_name("app")
+        .image_scanning_configuration(ImageScanningConfiguration::builder().scan_on_push(true).build())
+        .send()
+        .await
+        .unwrap();
+    assert!(scanning.image_scanning_configuration().unwrap().scan_on_push());
+    let policy = r#"{ "Statement": [] }"#;
+    client.set_repository_policy().repository_name("app").policy_text(policy).send().await.unwrap();
+    let lifecycle = json!({ "rules": [], "padding": "-".repeat(100) }).to_string();
+    client.put_lifecycle_policy().repository_name("app").lifecycle_policy_text(&lifecycle).send().await.unwrap();
+
+    let described = client.describe_repositories().repository_names("app").send().await.unwrap();
+    let encryption = described.repositories()[0].encryption_configuration().unwrap();
+    assert_eq!(encryption.kms_key(), Some(key.as_str()));
+    ecr.reset_stats();
+    let plain = RepositorySettings {
+        image_tag_mutability: "MUTABLE".to_owned(),
+        exclusion_filters: Vec::new(),
+        scan_on_push: false,
+        encryption_type: "AES256".to_owned(),
+        kms_key: None,
+        tags: BTreeMap::new(),
+        policy: None,
+        lifecycle_policy: None,
+    };
+    assert_eq!(ecr.settings(ACCOUNT, REGION, "plain"), Some(plain));
+    let settings = ecr.settings(ACCOUNT, REGION, "app").unwrap();
+    assert_eq!(
+        serde_json::to_value(&settings).unwrap(),
+        json!({
+            "imageTagMutability": "MUTABLE_WITH_EXCLUSION",
+            "exclusionFilters": ["v*", "latest"],
+            "scanOnPush": true,
+            "encryptionType": "KMS",
+            "kmsKey": key,
+            "tags": { "team": "a" },
+            "policy": policy,
+            "lifecyclePolicy": lifecycle,
+        })
+    );
+    for (account, region, name) in [(ACCOUNT, "us-east-1", "app"), ("210987654321", REGION, "app"), ("", "", "App")] {
+        assert_eq!(ecr.settings(account, region, name), None);
+    }
+    assert!(ecr.stats().regions.is_empty());
+}
+
+#[tokio::test]
+async fn settings_that_break_the_model_are_refused() {
+    let World { ecr, client } = World::with_repository("app").await;
+    let before = ecr.settings(ACCOUNT, REGION, "app");
+    let mutability = |mode: ImageTagMutability, filters: &[&str]| {
+        let filters = filters.iter().map(|filter| exclusion(filter)).collect();
+        let call = client.put_image_tag_mutability().repository_name("app").image_tag_mutability(mode);
+        call.set_image_tag_mutability_exclusion_filters(Some(filters))
+    };
+    for (mode, filters) in [
+        (ImageTagMutability::Mutable, vec!["v*"]),
+        (ImageTagMutability::Immutable, vec!["v*"]),
+        (ImageTagMutability::MutableWithExclusion, vec![]),
+        (ImageTagMutability::ImmutableWithExclusion, vec!["*a*b*"]),
+        (ImageTagMutability::ImmutableWithExclusion, vec!["a b"]),
+        (ImageTagMutability::ImmutableWithExclusion, vec!["1", "2", "3", "4", "5", "6"]),
+        (ImageTagMutability::from("SOMETIMES"), vec![]),
+    ] {
+        refused!(mutability(mode, &filters), is_invalid_parameter_exception);
+    }
+    let policy = |text: &str| client.set_repository_policy().repository_name("app").policy_text(text);
+    let too_long = format!(r#"{{ "Statement": [], "Id": "{}" }}"#, "x".repeat(10_240));
+    for text in ["{", "[]", "{}", r#"{ "Statement": [{}] }"#, &too_long] {
+        refused!(policy(text), is_invalid_parameter_exception);
+    }
+    let lifecycle = |text: &str| client.put_lifecycle_policy().repository_name("app").lifecycle_policy_text(text);
+    let too_long = json!({ "rules": [], "padding": "x".repeat(30_720) }).to_string();
+    for text in [r#"{"rules":[]}"#, &"x".repeat(100), &json!({ "x": "x".repeat(100) }).to_string(), &too_long] {
+        refused!(lifecycle(text), is_invalid_parameter_exception);
+    }
+    assert_eq!(ecr.settings(ACCOUNT, REGION, "app"), before);
+
+    // Of a repository that is not there, each tells so.
+    let scanning = ImageScanningConfiguration::builder().scan_on_push(true).build();
+    let rules = json!({ "rules": [], "padding": "x".repeat(100) }).to_string();
+    let statements = r#"{ "Statement": [] }"#;
+    refused!(mutability(ImageTagMutability::Mutable, &[]).repository_name("no"), is_repository_not_found_exception);
+    let scan = client.put_image_scanning_configuration().image_scanning_configuration(scanning);
+    refused!(scan.repository_name("no"), is_repository_not_found_exception);
+    refused!(policy(statements).repository_name("no"), is_repository_not_found_exception);
+    refused!(client.get_repository_policy().repository_name("no"), is_repository_not_found_exception);
+    refused!(client.delete_repository_policy().repository_name("no"), is_repository_not_found_exception);
+    refused!(lifecycle(&rules).repository_name("no"), is_repository_not_found_exception);
+    refused!(client.get_lifecycle_policy().repository_name("no"), is_repository_not_found_exception);
+    refused!(client.delete_lifecycle_policy().repository_name("no"), is_repository_not_found_exception);
+}
+
+#[tokio::test]
 async fn each_region_and_each_account_is_a_registry_of_its_own() {
     let World { ecr, client: here } = World::with_repository("app").await;
     let other_region = client(&ecr, ACCOUNT, "us-east-1");
@@ -192,8 +343,10 @@ async fn each_region_and_each_account_is_a_registry_of_its_own() {
     }
     let created = keyless.create_repository().repository_name("app").send().await.unwrap();
     assert_eq!(created.repository().unwrap().registry_id(), Some("000000000000"));
-    // An account may be asked for by its id.
-    let named = here.describe_repositories().registry_id("000000000000").send().await.unwrap();
+    // An account may be asked for by its id, as far as its repositories allow it.
+    let policy = r#"{ "Statement": { "Effect": "Allow", "Principal": "*", "Action": "ecr:Describe*" } }"#;
+    keyless.set_repository_policy().repository_name("app").policy_text(policy).send().await.unwrap();
+    let named = here.describe_repositories().registry_id("000000000000").repository_names("app").send().await.unwrap();
     assert_eq!(named.repositories().len(), 1);
     assert_eq!(named.repositories()[0].registry_id(), Some("000000000000"));
 

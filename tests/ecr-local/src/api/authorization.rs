@@ -18,12 +18,12 @@ pub(super) fn token(call: &Call, input: TokenInput) -> Result<Value> {
         check_length("registryIds", ids, 10)?;
     }
     let registries = match input.registry_ids {
-        Some(ids) => ids.into_iter().map(|id| call.registry(Some(id))).collect(),
-        None => vec![call.registry(None)],
+        Some(ids) => ids.into_iter().map(|id| call.named_registry(Some(id))).collect(),
+        None => vec![call.named_registry(None)],
     };
     let mut data = Vec::new();
     for registry in registries {
-        let (token, expires_at) = call.ecr.issue_token(&registry);
+        let (token, expires_at) = call.ecr.issue_token(&call.identity.caller, &registry);
         data.push(json!({
             "authorizationToken": STANDARD.encode(format!("AWS:{token}")),
             "expiresAt": epoch_seconds(expires_at),

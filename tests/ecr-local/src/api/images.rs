@@ -123,9 +123,8 @@ pub(super) fn pushed_digest(body: &[u8]) -> Option<Digest> {
 }
 
 pub(super) fn put(call: &Call, input: PutInput) -> Result<Value> {
-    let registry = call.registry(input.registry_id);
+    let registry = call.permitted(input.registry_id, &input.repository_name)?;
     call.ecr.put_image_quota.pass(&registry)?;
-    call.ecr.store.lock().repository(&registry, &input.repository_name)?;
     let manifest = Arc::new(Manifest::parse(input.image_manifest, input.image_manifest_media_type.as_deref())?);
     let (tag, expected) = (input.image_tag.as_ref(), input.image_digest.as_ref());
     call.ecr.put_image(&registry, &input.repository_name, &manifest, tag, expected)?;
@@ -137,7 +136,7 @@ pub(super) fn get(call: &Call, input: GetInput) -> Result<Value> {
     if let Some(types) = &input.accepted_media_types {
         check_length("acceptedMediaTypes", types, 100)?;
     }
-    let registry = call.registry(input.registry_id);
+    let registry = call.permitted(input.registry_id, &input.repository_name)?;
     let store = call.ecr.store.lock();
     let repository = store.repository(&registry, &input.repository_name)?;
     let (mut images, mut failures) = (Vec::new(), Vec::new());
@@ -154,7 +153,7 @@ pub(super) fn get(call: &Call, input: GetInput) -> Result<Value> {
 
 pub(super) fn delete(call: &Call, input: DeleteInput) -> Result<Value> {
     check_length("imageIds", &input.image_ids, 100)?;
-    let registry = call.registry(input.registry_id);
+    let registry = call.permitted(input.registry_id, &input.repository_name)?;
     let mut store = call.ecr.store.lock();
     let repository = store.repository_mut(&registry, &input.repository_name)?;
     let (mut deleted, mut failures) = (Vec::new(), Vec::new());
@@ -183,7 +182,7 @@ pub(super) fn delete(call: &Call, input: DeleteInput) -> Result<Value> {
 }
 
 pub(super) fn describe(call: &Call, input: DescribeInput) -> Result<Value> {
-    let registry = call.registry(input.registry_id);
+    let registry = call.permitted(input.registry_id, &input.repository_name)?;
     let store = call.ecr.store.lock();
     let repository = store.repository(&registry, &input.repository_name)?;
     let detail = |image: &Image, tags: &[ImageTag]| {
@@ -221,7 +220,7 @@ pub(super) fn describe(call: &Call, input: DescribeInput) -> Result<Value> {
 }
 
 pub(super) fn list(call: &Call, input: ListInput) -> Result<Value> {
-    let registry = call.registry(input.registry_id);
+    let registry = call.permitted(input.registry_id, &input.repository_name)?;
     let store = call.ecr.store.lock();
     let repository = store.repository(&registry, &input.repository_name)?;
     let all = repository.images().flat_map(|image| {

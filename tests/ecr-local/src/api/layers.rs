@@ -60,7 +60,7 @@ pub(super) struct CompleteInput {
 
 pub(super) fn check_availability(call: &Call, input: AvailabilityInput) -> Result<Value> {
     check_length("layerDigests", &input.layer_digests, 100)?;
-    let registry = call.registry(input.registry_id);
+    let registry = call.permitted(input.registry_id, &input.repository_name)?;
     let store = call.ecr.store.lock();
     let repository = store.repository(&registry, &input.repository_name)?;
     let (mut layers, mut failures) = (Vec::new(), Vec::new());
@@ -89,7 +89,7 @@ pub(super) fn check_availability(call: &Call, input: AvailabilityInput) -> Resul
 }
 
 pub(super) fn download_url(call: &Call, input: DownloadUrlInput) -> Result<Value> {
-    let registry = call.registry(input.registry_id);
+    let registry = call.permitted(input.registry_id, &input.repository_name)?;
     call.ecr.store.lock().repository(&registry, &input.repository_name)?.downloadable_layer(&input.layer_digest)?;
     let path = call.ecr.download_path(&registry, &input.repository_name, &input.layer_digest);
     Ok(json!({
@@ -99,13 +99,13 @@ pub(super) fn download_url(call: &Call, input: DownloadUrlInput) -> Result<Value
 }
 
 pub(super) fn initiate_upload(call: &Call, input: InitiateInput) -> Result<Value> {
-    let registry = call.registry(input.registry_id);
+    let registry = call.permitted(input.registry_id, &input.repository_name)?;
     let id = call.ecr.start_upload(&registry, &input.repository_name)?;
     Ok(json!({ "uploadId": id, "partSize": call.ecr.config.part_size }))
 }
 
 pub(super) async fn upload_part(call: &Call, input: PartInput<'_>) -> Result<Value> {
-    let registry = call.registry(input.registry_id);
+    let registry = call.permitted(input.registry_id, &input.repository_name)?;
     let part = STANDARD.decode_to_vec(input.layer_part_blob.as_bytes()).map(Bytes::from).map_err(|error| {
         Error::InvalidParameter(format!("Invalid parameter at 'layerPartBlob' failed to satisfy constraint: '{error}'"))
     })?;
@@ -132,7 +132,7 @@ pub(super) async fn upload_part(call: &Call, input: PartInput<'_>) -> Result<Val
 
 pub(super) async fn complete_upload(call: &Call, input: CompleteInput) -> Result<Value> {
     check_length("layerDigests", &input.layer_digests, 100)?;
-    let registry = call.registry(input.registry_id);
+    let registry = call.permitted(input.registry_id, &input.repository_name)?;
     let digest =
         call.ecr.complete_upload(&registry, &input.repository_name, input.upload_id, &input.layer_digests).await?;
     Ok(json!({

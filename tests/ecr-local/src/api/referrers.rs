@@ -34,12 +34,11 @@ struct Filter {
     artifact_status: ImageStatus,
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "an operation owns its input")]
 pub(super) fn list(call: &Call, input: ListInput) -> Result<Value> {
     if input.filter.artifact_types.len() > 5 {
         return Err(Error::InvalidParameter("artifactTypes must have at most 5 members".to_owned()));
     }
-    let registry = call.registry(input.registry_id.clone());
+    let registry = call.permitted(input.registry_id, &input.repository_name)?;
     let store = call.ecr.store.lock();
     let repository = store.repository(&registry, &input.repository_name)?;
     let all = repository

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use super::page::Paging;
 use super::tags::{ResourceTag, checked_tags};
 use super::{Call, check_length, epoch_seconds};
+use crate::access::permit_owner;
 use crate::error::{Error, Result};
 use crate::names::{Account, Registry, RepositoryName};
 use crate::repository::{
@@ -66,11 +67,18 @@ struct ScanningConfiguration {
 }
 
 pub(super) fn describe(call: &Call, input: DescribeInput) -> Result<Value> {
-    let registry = call.registry(input.registry_id);
+    let (registry, caller) = (call.named_registry(input.registry_id), &call.identity.caller);
+    match &input.repository_names {
+        Some(names) => {
+            check_length("repositoryNames", names, 100)?;
+            names.iter().try_for_each(|name| call.ecr.permit(caller, &registry, name, &call.action))?;
+        }
+        // No repository's policy allows to list all of them.
+        None => permit_owner(caller, &registry, "*", &call.action)?,
+    }
     let host = call.ecr.registry_host(&registry)?;
     let store = call.ecr.store.lock();
     let (repositories, next_token) = if let Some(names) = input.repository_names {
-        check_length("repositoryNames", &names, 100)?;
         input.paging.check_absent("repositoryNames")?;
         let found: Result<Vec<_>> = names
             .iter()
@@ -87,7 +95,8 @@ pub(super) fn describe(call: &Call, input: DescribeInput) -> Result<Value> {
 }
 
 pub(super) fn create(call: &Call, input: CreateInput) -> Result<Value> {
-    let registry = call.registry(input.registry_id);
+    let registry = call.named_registry(input.registry_id);
+    permit_owner(&call.identity.caller, &registry, input.repository_name.as_str(), &call.action)?;
     let settings = Settings {
         mutability: TagMutability::new(
             input.image_tag_mutability.unwrap_or_default(),
@@ -104,7 +113,7 @@ pub(super) fn create(call: &Call, input: CreateInput) -> Result<Value> {
 }
 
 pub(super) fn delete(call: &Call, input: DeleteInput) -> Result<Value> {
-    let registry = call.registry(input.registry_id);
+    let registry = call.permitted(input.registry_id, &input.repository_name)?;
     let host = call.ecr.registry_host(&registry)?;
     let repository = call.ecr.store.lock().delete_repository(&registry, &input.repository_name, input.force)?;
     let mut description = description(&registry, &host, &repository);
@@ -116,7 +125,7 @@ pub(super) fn delete(call: &Call, input: DeleteInput) -> Result<Value> {
 }
 
 pub(super) fn put_mutability(call: &Call, input: MutabilityInput) -> Result<Value> {
-    let registry = call.registry(input.registry_id);
+    let registry = call.permitted(input.registry_id, &input.repository_name)?;
     let mutability = TagMutability::new(input.image_tag_mutability, input.image_tag_mutability_exclusion_filters)?;
     let mut store = call.ecr.store.lock();
     let repository = store.repository_mut(&registry, &input.repository_name)?;
@@ -130,7 +139,7 @@ pub(super) fn put_mutability(call: &Call, input: MutabilityInput) -> Result<Valu
 }
 
 pub(super) fn put_scanning(call: &Call, input: ScanningInput) -> Result<Value> {
-    let registry = call.registry(input.registry_id);
+    let registry = call.permitted(input.registry_id, &input.repository_name)?;
     let mut store = call.ecr.store.lock();
     let repository = store.repository_mut(&registry, &input.repository_name)?;
     repository.scan_on_push = input.image_scanning_configuration.scan_on_push;

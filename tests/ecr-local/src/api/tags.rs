@@ -99,7 +99,7 @@ fn resource(call: &Call, arn: &str) -> Result<(Registry, RepositoryName)> {
         ))
     };
     let account = arn.split(':').nth(4).and_then(|account| Account::try_from(account).ok()).ok_or_else(invalid)?;
-    let registry = call.registry(Some(account));
-    let name = arn.strip_prefix(&registry.arn_prefix()).ok_or_else(invalid)?;
-    Ok((registry, name.try_into()?))
+    let registry = call.named_registry(Some(account.clone()));
+    let name = arn.strip_prefix(&registry.arn_prefix()).ok_or_else(invalid)?.try_into()?;
+    Ok((call.permitted(Some(account), &name)?, name))
 }

@@ -49,6 +49,7 @@ impl From<Error> for Refusal {
             }
             Error::ImageTagAlreadyExists { .. } => (StatusCode::BAD_REQUEST, "TAG_INVALID"),
             Error::InvalidParameter(_) => (StatusCode::BAD_REQUEST, "MANIFEST_INVALID"),
+            Error::AccessDenied { .. } => (StatusCode::FORBIDDEN, "DENIED"),
             Error::Throttled => (StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS"),
             Error::Server(_)
             // What follows is answered by the API only, or is a success here.

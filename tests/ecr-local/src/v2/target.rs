@@ -81,7 +81,24 @@ impl Target {
         }
     }
 
-    pub(super) fn repository(&self) -> Option<&str> {
+    /// The actions that a policy has to allow.
+    pub(super) fn actions(&self, method: &str) -> &'static [&'static str] {
+        match (method, self) {
+            // The latter, too, as the documentation of ListImageReferrers says.
+            ("GET" | "HEAD", Self::Manifest(..)) | ("GET", Self::Referrers(..)) => &["BatchGetImage"],
+            ("PUT", Self::Manifest(..)) => &["PutImage"],
+            ("DELETE", Self::Manifest(..)) => &["BatchDeleteImage"],
+            ("HEAD", Self::Blob(..)) => &["BatchCheckLayerAvailability"],
+            ("GET", Self::Blob(..)) => &["GetDownloadUrlForLayer"],
+            ("POST", Self::Uploads(_)) => &["InitiateLayerUpload"],
+            ("GET" | "PATCH", Self::Upload(..)) => &["UploadLayerPart"],
+            ("PUT", Self::Upload(..)) => &["UploadLayerPart", "CompleteLayerUpload"],
+            ("GET", Self::Tags(_)) => &["ListImages"],
+            _ => &[],
+        }
+    }
+
+    pub(super) fn repository(&self) -> Option<&RepositoryName> {
         match self {
             Self::Ping => None,
             Self::Manifest(name, _)
@@ -89,7 +106,7 @@ impl Target {
             | Self::Uploads(name)
             | Self::Upload(name, _)
             | Self::Tags(name)
-            | Self::Referrers(name, _) => Some(name.as_str()),
+            | Self::Referrers(name, _) => Some(name),
         }
     }
 }
