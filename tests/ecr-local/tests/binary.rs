@@ -12,9 +12,14 @@ struct Program {
 }
 
 fn start(data: &Path) -> Program {
+    start_with(data, &[])
+}
+
+fn start_with(data: &Path, arguments: &[&str]) -> Program {
     let mut child = Command::new(env!("CARGO_BIN_EXE_ecr-local"))
         .args(["--port", "0", "--data-dir"])
         .arg(data)
+        .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -59,4 +64,29 @@ fn it_stops_at_a_signal() {
         assert!(program.child.wait().unwrap().success(), "SIG{signal}");
         assert_eq!(entries(data.path()), 0);
     }
+}
+
+#[test]
+fn roles_are_told_with_or_without_an_external_id() {
+    let data = tempfile::tempdir().unwrap();
+    let (open, closed) = ("arn:aws:iam::210987654321:role/open", "arn:aws:iam::210987654321:role/closed");
+    let closed_to_others = format!("{closed}#secret");
+    let program = start_with(data.path(), &["--role", open, "--role", &closed_to_others]);
+    for (role, external_id, status) in [(open, "", 200), (closed, "", 403), (closed, "&ExternalId=secret", 200)] {
+        let body = format!("Action=AssumeRole&Version=2011-06-15&RoleArn={role}&RoleSessionName=run{external_id}");
+        let scope = "123456789012/20260101/eu-west-1/sts/aws4_request";
+        let request = format!(
+            "POST / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nauthorization: AWS4-HMAC-SHA256 Credential={scope}\r\n\
+             content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let mut connection = TcpStream::connect(&program.address).unwrap();
+        connection.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{role}{external_id}: {answer}");
+    }
+    let refused = Command::new(env!("CARGO_BIN_EXE_ecr-local")).args(["--role", "replication"]).output().unwrap();
+    assert!(!refused.status.success());
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("is not the ARN of a role"));
 }
