@@ -393,6 +393,27 @@ async fn what_a_policy_denies_its_owner_is_denied() {
 }
 
 #[tokio::test]
+async fn neither_a_caller_nor_an_owner_is_locked_out_by_mistake() {
+    let World { ecr, client: other } = world(None).await;
+    let owner = owner(&ecr).await;
+    let role = client_of(&ecr, assume(&ecr, ROLE, None).await.unwrap(), REGION);
+    let allow = |principal: &str| json!({ "Effect": "Allow", "Principal": { "AWS": principal }, "Action": "ecr:*" });
+    let deny = |principal: &str| json!({ "Effect": "Deny", "Principal": { "AWS": principal }, "Action": "ecr:*" });
+    let set = |client: &Client, text: Value| {
+        client.set_repository_policy().registry_id(OWNER).repository_name("app").policy_text(statements(&text))
+    };
+    // The role itself; the other account, which nothing would allow any more; and the owner, by the other account.
+    refused!(set(&role, json!([deny(ROLE)])), is_invalid_parameter_exception);
+    set(&owner, json!([deny(ROLE), allow(ACCOUNT)])).send().await.unwrap();
+    refused!(set(&other, json!([])), is_invalid_parameter_exception);
+    refused!(set(&other, json!([allow(ACCOUNT), deny(OWNER)])), is_invalid_parameter_exception);
+    set(&other, json!([allow(ACCOUNT)])).send().await.unwrap();
+    set(&other, json!([])).force(true).send().await.unwrap();
+    let error = set(&other, json!([allow(ACCOUNT)])).send().await.unwrap_err();
+    assert_eq!(error.code(), Some("AccessDeniedException"));
+}
+
+#[tokio::test]
 async fn a_token_opens_every_registry_of_its_region_as_far_as_the_policies_allow() {
     let World { ecr, client: here } = World::start().await;
     let owner = owner(&ecr).await;

@@ -307,7 +307,8 @@ async fn settings_that_break_the_model_are_refused() {
     }
     let policy = |text: &str| client.set_repository_policy().repository_name("app").policy_text(text);
     let too_long = format!(r#"{{ "Statement": [], "Id": "{}" }}"#, "x".repeat(10_240));
-    for text in ["{", "[]", "{}", r#"{ "Statement": [{}] }"#, &too_long] {
+    let for_nobody = r#"{ "Statement": { "Effect": "Allow", "Action": "ecr:PutImage" } }"#;
+    for text in ["{", "[]", "{}", r#"{ "Statement": [{}] }"#, for_nobody, &too_long] {
         refused!(policy(text), is_invalid_parameter_exception);
     }
     let lifecycle = |text: &str| client.put_lifecycle_policy().repository_name("app").lifecycle_policy_text(text);
