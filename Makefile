@@ -84,7 +84,7 @@ $(TERRAFORM_ROOT_CHECKS): terraform-check/%:
 .PHONY: asl-check
 asl-check: tools ## Lint the state machine's definition, as Terraform renders it
 	@mkdir -p $(dir $(RENDERED_ASL))
-	sed -e 's/$${partition}/aws/' -e 's/$${\([a-z_]*\)_arn}/arn:aws:lambda:eu-central-1:123456789012:function:\1:live/' \
+	sed -e 's/$${partition}/aws/' -e 's/$${rules}/{}/' -e 's/$${\([a-z_]*\)_arn}/arn:aws:lambda:eu-central-1:123456789012:function:\1:live/' \
 		$(ASL) >$(RENDERED_ASL)
 	@! grep -n '$${' $(RENDERED_ASL)
 	$(TOOLS)/node/node_modules/.bin/asl-validator --json-path $(RENDERED_ASL)

@@ -1,28 +1,21 @@
 locals {
-  event_pattern = jsonencode({
-    # AWS reserves aws.*, so an event that is replayed by hand (ECR sends its own on a best-effort basis) has our source.
-    source      = ["aws.ecr", "ecr-replicator.replay"]
-    detail-type = ["ECR Image Action"]
-    detail = {
-      action-type = ["PUSH"]
-      result      = ["SUCCESS"]
-      repository-name = concat(
-        [for name in var.repositories : name if !strcontains(name, "*")],
-        [for name in var.repositories : { wildcard = name } if strcontains(name, "*")],
-      )
-    }
-  })
+  event_patterns = {
+    for name, rule in module.rules.rules : name => jsonencode({
+      # AWS reserves aws.*, so an event that is replayed by hand (ECR sends its own on a best-effort basis) has our source.
+      source      = ["aws.ecr", "ecr-replicator.replay"]
+      detail-type = ["ECR Image Action"]
+      detail      = rule.event_detail
+    })
+  }
 
   # The whole event travels: in a template a missing image-tag cannot be told from an empty one. The placeholder stands outside
-  # jsonencode, which would escape its angle brackets.
-  input_template = format(
-    "{\"event\": <aws.events.event.json>, \"rule\": %s, \"untagged\": %s, \"targets\": %s}",
-    jsonencode(local.rule_name),
-    jsonencode(var.untagged_images),
-    jsonencode([for region in sort(var.target_regions) : { region = region }]),
-  )
+  # jsonencode, which would escape its angle brackets. The rule itself is in the state machine's definition: a template takes 8192
+  # characters, an execution that is started by hand has the same rules, and one that is redriven keeps those that it began with.
+  input_templates = {
+    for name in keys(module.rules.rules) : name => "{\"event\": <aws.events.event.json>, \"rule\": ${jsonencode(name)}}"
+  }
 
-  dead_letter_queue_name = "${local.rule_name}-dead-letters"
+  dead_letter_queue_name = "${var.name}-image-pushed-dead-letters"
   dead_letter_queue_policy = jsonencode({
     Version = "2012-10-17"
     Statement = [{
@@ -31,35 +24,38 @@ locals {
       Principal = { Service = "events.amazonaws.com" }
       Action    = "sqs:SendMessage"
       Resource  = "arn:${local.partition}:sqs:${local.source_region}:${local.account_id}:${local.dead_letter_queue_name}"
-      Condition = { ArnEquals = { "aws:SourceArn" = local.rule_arn } }
+      Condition = { ArnEquals = { "aws:SourceArn" = values(local.rule_arns) } }
     }]
   })
 }
 
 resource "aws_cloudwatch_event_rule" "image_pushed" {
-  name          = local.rule_name
-  description   = "An image was pushed to a replicated repository in ${local.source_region}"
-  event_pattern = local.event_pattern
+  for_each = local.event_patterns
+
+  name          = local.rule_names[each.key]
+  description   = "An image of the replication rule ${each.key} was pushed in ${local.source_region}"
+  event_pattern = each.value
 
   tags = var.tags
 
   lifecycle {
-    # The target's, but checked here: the target waits for policies, and would hide this behind their errors.
     precondition {
-      condition     = length(local.input_template) <= 8192
-      error_message = "The input template has ${length(local.input_template)} characters, and EventBridge takes 8192: name fewer target regions."
+      condition     = length(each.value) <= 4096
+      error_message = "The event pattern of rule ${each.key} has ${length(each.value)} characters, and EventBridge takes 4096: join repositories or tags in patterns, or make two rules of it."
     }
   }
 }
 
 resource "aws_cloudwatch_event_target" "state_machine" {
-  rule      = aws_cloudwatch_event_rule.image_pushed.name
+  for_each = local.input_templates
+
+  rule      = aws_cloudwatch_event_rule.image_pushed[each.key].name
   target_id = "replicate-image"
   arn       = aws_sfn_state_machine.this.arn
   role_arn  = aws_iam_role.event_rule.arn
 
   input_transformer {
-    input_template = local.input_template
+    input_template = each.value
   }
 
   # EventBridge's longest: a start that Step Functions throttles is retried for a day before it becomes a dead letter.

@@ -2,83 +2,172 @@
 # so the tests read the very JSON that is applied.
 
 locals {
+  # A pattern that another one takes in adds nothing but length.
+  source_patterns = distinct(flatten([for rule in module.rules.rules : rule.repositories]))
   source_repository_arns = [
-    for name in var.repositories : "arn:${local.partition}:ecr:${local.source_region}:${local.account_id}:repository/${name}"
+    for pattern in local.source_patterns : "${local.source_repository_arn_prefix}${pattern}"
+    if !anytrue([
+      for other in local.source_patterns : other != pattern && can(regex(local.pattern_expressions[other], pattern))
+    ])
   ]
-  target_repository_arns = flatten([
-    for region in sort(var.target_regions) : [
-      for name in var.repositories : "arn:${local.partition}:ecr:${region}:${local.account_id}:repository/${name}"
-    ]
+  source_repository_arn_prefix = "arn:${local.partition}:ecr:${local.source_region}:${local.account_id}:repository/"
+
+  # Targets in this account, and those of a registry that trusts these roles by its repositories' policies. In a registry with a
+  # role of its own that role is what is allowed.
+  targets           = flatten([for rule in module.rules.rules : rule.targets])
+  roleless_targets  = [for target in local.targets : target if target.role_arn == null]
+  creating_targets  = [for target in local.roleless_targets : target if target.settings != "none"]
+  target_role_arns  = sort(distinct([for target in local.targets : target.role_arn if target.role_arn != null]))
+  target_key_places = sort(distinct([for target in local.creating_targets : target.region]))
+
+  target_patterns = {
+    for purpose, targets in {
+      written   = local.roleless_targets
+      created   = local.creating_targets
+      synced    = [for target in local.creating_targets : target if target.settings == "sync"]
+      described = [for target in local.roleless_targets : target if target.settings == "none"]
+      } : purpose => distinct(flatten([
+        for target in targets : [
+          for pattern in target.repositories : {
+            registry = "arn:${local.partition}:ecr:${target.region}:${target.account}:repository/"
+            pattern  = pattern
+          }
+        ]
+    ]))
+  }
+  target_repository_arns = {
+    for purpose, entries in local.target_patterns : purpose => sort([
+      for entry in entries : "${entry.registry}${entry.pattern}"
+      if !anytrue([
+        for other in entries : other.registry == entry.registry && other.pattern != entry.pattern
+        && can(regex(local.pattern_expressions[other.pattern], entry.pattern))
+      ])
+    ])
+  }
+
+  pattern_expressions = {
+    for pattern in distinct(concat(local.source_patterns, flatten(local.targets[*].repositories))) :
+    pattern => "^${replace(replace(pattern, ".", "[.]"), "*", ".*")}$"
+  }
+
+  # Keys of another account are named; an alias is no resource to IAM, so any of that account's keys may be the one meant.
+  foreign_key_arns = distinct([
+    for target in local.creating_targets : replace(target.key_arn, "/:alias/.*$/", ":key/*")
+    if target.key_arn != null && !strcontains(coalesce(target.key_arn, "-"), ":${local.account_id}:")
   ])
 
   function_statements = {
-    # ecr:BatchGetImage allows ListImageReferrers, too. Indexes are looked through for an image without a tag.
+    for function, statements in local.possible_function_statements : function => [
+      for statement in statements : statement if length(statement.Resource) > 0
+    ]
+  }
+
+  # One without a resource is left out.
+  possible_function_statements = {
+    # ecr:BatchGetImage allows ListImageReferrers, too. Indexes are looked through for an image without a tag, and tags for what a
+    # signature's says that it signs.
     resolve-image = [
       {
-        Sid      = "ReadSource"
-        Effect   = "Allow"
-        Action   = concat(["ecr:BatchGetImage"], var.untagged_images ? ["ecr:DescribeImages"] : [])
+        Sid    = "ReadSource"
+        Effect = "Allow"
+        Action = concat(
+          ["ecr:BatchGetImage"],
+          anytrue([for rule in module.rules.rules : rule.looks_up]) ? ["ecr:DescribeImages"] : [],
+        )
         Resource = local.source_repository_arns
       },
     ]
 
     ensure-repo = [
       {
-        Sid      = "ReadSourceSettings"
-        Effect   = "Allow"
-        Action   = ["ecr:DescribeRepositories", "ecr:ListTagsForResource"]
-        Resource = local.source_repository_arns
+        Sid    = "ReadSourceSettings"
+        Effect = "Allow"
+        Action = [
+          "ecr:DescribeRepositories",
+          "ecr:GetLifecyclePolicy",
+          "ecr:GetRepositoryPolicy",
+          "ecr:ListTagsForResource",
+        ]
+        Resource = anytrue([for target in local.targets : target.settings != "none"]) ? local.source_repository_arns : []
       },
       {
-        Sid      = "CreateTarget"
-        Effect   = "Allow"
-        Action   = ["ecr:CreateRepository", "ecr:DescribeRepositories", "ecr:TagResource"]
-        Resource = local.target_repository_arns
+        Sid    = "CreateTarget"
+        Effect = "Allow"
+        Action = [
+          "ecr:CreateRepository",
+          "ecr:DescribeRepositories",
+          "ecr:PutLifecyclePolicy",
+          "ecr:SetRepositoryPolicy",
+          "ecr:TagResource",
+        ]
+        Resource = local.target_repository_arns.created
       },
-      # ECR asks for these of whoever creates a repository with KMS encryption, which the source's settings may want. The target
-      # region chooses the key, so no key is named here; but ECR alone can use it.
       {
-        Sid      = "EncryptTarget"
+        Sid    = "SyncTarget"
+        Effect = "Allow"
+        Action = [
+          "ecr:DeleteLifecyclePolicy",
+          "ecr:DeleteRepositoryPolicy",
+          "ecr:GetLifecyclePolicy",
+          "ecr:GetRepositoryPolicy",
+          "ecr:ListTagsForResource",
+          "ecr:PutImageScanningConfiguration",
+          "ecr:PutImageTagMutability",
+          "ecr:UntagResource",
+        ]
+        Resource = local.target_repository_arns.synced
+      },
+      {
+        Sid      = "DescribeTarget"
         Effect   = "Allow"
-        Action   = ["kms:CreateGrant", "kms:DescribeKey", "kms:RetireGrant"]
-        Resource = [for region in sort(var.target_regions) : "arn:${local.partition}:kms:${region}:${local.account_id}:key/*"]
+        Action   = ["ecr:DescribeRepositories"]
+        Resource = local.target_repository_arns.described
+      },
+      # ECR asks for these of whoever creates a repository with KMS encryption, which the source's settings may want. Where no target
+      # names a key, the target region chooses one; but ECR alone can use it.
+      {
+        Sid    = "EncryptTarget"
+        Effect = "Allow"
+        Action = ["kms:CreateGrant", "kms:DescribeKey", "kms:RetireGrant"]
+        Resource = concat(
+          [for region in local.target_key_places : "arn:${local.partition}:kms:${region}:${local.account_id}:key/*"],
+          local.foreign_key_arns,
+        )
         Condition = {
-          StringEquals = { "kms:ViaService" = [for region in sort(var.target_regions) : "ecr.${region}.amazonaws.com"] }
+          StringEquals = { "kms:ViaService" = [for region in local.target_key_places : "ecr.${region}.amazonaws.com"] }
         }
       },
+      local.assume_target_roles,
     ]
 
-    copy-layers = concat(
-      [
-        {
-          Sid      = "ReadSource"
-          Effect   = "Allow"
-          Action   = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
-          Resource = local.source_repository_arns
-        },
-        # The API's calls; a registry's endpoint, to which layers are streamed, asks for the same.
-        {
-          Sid    = "UploadToTarget"
-          Effect = "Allow"
-          Action = [
-            "ecr:BatchCheckLayerAvailability",
-            "ecr:CompleteLayerUpload",
-            "ecr:InitiateLayerUpload",
-            "ecr:UploadLayerPart",
-          ]
-          Resource = local.target_repository_arns
-        },
-      ],
+    copy-layers = [
+      {
+        Sid      = "ReadSource"
+        Effect   = "Allow"
+        Action   = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
+        Resource = local.source_repository_arns
+      },
+      # The API's calls; a registry's endpoint, to which layers are streamed, asks for the same.
+      {
+        Sid    = "UploadToTarget"
+        Effect = "Allow"
+        Action = [
+          "ecr:BatchCheckLayerAvailability",
+          "ecr:CompleteLayerUpload",
+          "ecr:InitiateLayerUpload",
+          "ecr:UploadLayerPart",
+        ]
+        Resource = local.target_repository_arns.written
+      },
       # What is streamed needs a token. It opens nothing that the statements above do not, and IAM knows no resource for it.
-      var.copy_layers.uploads == "auto" ? [
-        {
-          Sid      = "SignInToTarget"
-          Effect   = "Allow"
-          Action   = ["ecr:GetAuthorizationToken"]
-          Resource = ["*"]
-        },
-      ] : [],
-    )
+      {
+        Sid      = "SignInToTarget"
+        Effect   = "Allow"
+        Action   = ["ecr:GetAuthorizationToken"]
+        Resource = var.copy_layers.uploads == "auto" && length(local.roleless_targets) > 0 ? ["*"] : []
+      },
+      local.assume_target_roles,
+    ]
 
     put-manifest = [
       {
@@ -91,8 +180,9 @@ locals {
         Sid      = "PutToTarget"
         Effect   = "Allow"
         Action   = ["ecr:BatchGetImage", "ecr:PutImage"]
-        Resource = local.target_repository_arns
+        Resource = local.target_repository_arns.written
       },
+      local.assume_target_roles,
     ]
 
     report = [
@@ -110,6 +200,13 @@ locals {
         Condition = { StringEquals = { "events:source" = "ecr-replicator" } }
       },
     ]
+  }
+
+  assume_target_roles = {
+    Sid      = "AssumeTargetRoles"
+    Effect   = "Allow"
+    Action   = ["sts:AssumeRole"]
+    Resource = local.target_role_arns
   }
 
   function_policies = {
@@ -183,7 +280,7 @@ locals {
     }]
   })
 
-  # The conditions keep the two services from using these roles for somebody else's state machine or rule.
+  # The conditions keep the two services from using these roles for somebody else's state machine or rules.
   state_machine_trust_policy = jsonencode({
     Version = "2012-10-17"
     Statement = [{
@@ -204,7 +301,7 @@ locals {
       Action    = "sts:AssumeRole"
       Principal = { Service = "events.amazonaws.com" }
       Condition = {
-        ArnEquals    = { "aws:SourceArn" = local.rule_arn }
+        ArnEquals    = { "aws:SourceArn" = values(local.rule_arns) }
         StringEquals = { "aws:SourceAccount" = local.account_id }
       }
     }]
@@ -231,7 +328,7 @@ resource "aws_iam_role_policy" "function" {
   lifecycle {
     precondition {
       condition     = length(local.function_policies[each.key]) <= 10240
-      error_message = "The policy of ${each.key} has ${length(local.function_policies[each.key])} characters, and IAM takes 10240: join repositories in patterns, or name fewer target regions."
+      error_message = "The policy of ${each.key} has ${length(local.function_policies[each.key])} characters, and IAM takes 10240: join repositories in patterns, or name fewer targets."
     }
   }
 }
@@ -252,10 +349,17 @@ resource "aws_iam_role_policy" "state_machine" {
 
 resource "aws_iam_role" "event_rule" {
   name               = "${local.role_name_prefix}-image-pushed"
-  description        = "What the ${local.rule_name} rule may do"
+  description        = "What the ${var.name} event rules may do"
   assume_role_policy = local.event_rule_trust_policy
 
   tags = var.tags
+
+  lifecycle {
+    precondition {
+      condition     = length(local.event_rule_trust_policy) <= 2048
+      error_message = "There are ${length(local.rule_arns)} rules, more than the event rules' role can name: its trust policy has ${length(local.event_rule_trust_policy)} characters, and IAM takes 2048. Join rules, or deploy the module twice."
+    }
+  }
 }
 
 resource "aws_iam_role_policy" "event_rule" {

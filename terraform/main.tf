@@ -1,5 +1,5 @@
-# Replicates every image pushed to ECR in the provider's region to the target regions. Nothing is deployed in a target region:
-# the functions run beside the source, where reading a layer costs nothing, and each byte crosses once per target.
+# Replicates what is pushed to ECR in the provider's region, as the rules say. Nothing is deployed in a target region: the functions
+# run beside the source, where reading a layer costs nothing, and each byte crosses once per target.
 
 data "aws_caller_identity" "current" {}
 
@@ -13,13 +13,29 @@ locals {
   # `id`, because provider 6 deprecates `name` and provider 5 does not have `region`.
   source_region = data.aws_region.current.id
 
-  rule_name          = "${var.name}-image-pushed"
+  # Both lengths are limited, so that this fits the 64 characters that a rule's name may have.
+  rule_names         = { for name in keys(module.rules.rules) : name => "${var.name}-${name}" }
   state_machine_name = "${var.name}-replicate-image"
 
   # Roles belong to the account, not to a region: without the region in its name, a second source region would collide.
   role_name_prefix = "${var.name}-${local.source_region}"
 
   # ARNs by construction, where the resource itself would close a cycle.
-  rule_arn          = "arn:${local.partition}:events:${local.source_region}:${local.account_id}:rule/${local.rule_name}"
+  rule_arns = {
+    for name, rule_name in local.rule_names :
+    name => "arn:${local.partition}:events:${local.source_region}:${local.account_id}:rule/${rule_name}"
+  }
   state_machine_arn = "arn:${local.partition}:states:${local.source_region}:${local.account_id}:stateMachine:${local.state_machine_name}"
+}
+
+module "rules" {
+  source = "./modules/rules"
+
+  rules      = var.rules
+  as_written = var.rules
+  origin = {
+    account_id = local.account_id
+    partition  = local.partition
+    region     = local.source_region
+  }
 }

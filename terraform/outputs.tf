@@ -8,14 +8,19 @@ output "dead_letter_queue_url" {
   value       = aws_sqs_queue.dead_letters.url
 }
 
-output "event_rule_arn" {
-  description = "ARN of the rule that starts an execution for each push."
-  value       = aws_cloudwatch_event_rule.image_pushed.arn
+output "event_patterns" {
+  description = "The event patterns, as JSON, by replication rule."
+  value       = local.event_patterns
 }
 
-output "event_rule_name" {
-  description = "Name of the rule that starts an execution for each push."
-  value       = aws_cloudwatch_event_rule.image_pushed.name
+output "event_rule_arns" {
+  description = "ARNs of the EventBridge rules that start an execution for each push, by replication rule."
+  value       = { for name, rule in aws_cloudwatch_event_rule.image_pushed : name => rule.arn }
+}
+
+output "event_rule_names" {
+  description = "Names of the EventBridge rules that start an execution for each push, by replication rule."
+  value       = { for name, rule in aws_cloudwatch_event_rule.image_pushed : name => rule.name }
 }
 
 output "function_names" {

@@ -6,6 +6,7 @@ locals {
     copy_layers_arn   = local.alias_arns["copy-layers"]
     put_manifest_arn  = local.alias_arns["put-manifest"]
     report_arn        = local.alias_arns["report"]
+    rules             = jsonencode({ for name, rule in module.rules.rules : name => rule.definition })
   })
 }
 

@@ -100,55 +100,16 @@ variable "package_dir" {
   default     = null
 }
 
-variable "repositories" {
-  description = "Repositories to replicate: names, or patterns in which * stands for any characters, / among them."
-  type        = list(string)
-  default     = ["*"]
-  nullable    = false
-
-  validation {
-    condition     = length(var.repositories) > 0
-    error_message = "Name at least one repository or pattern; [\"*\"] means all of them."
-  }
-
-  validation {
-    # EventBridge rejects "**", and neither it nor IAM may read another character as a wildcard.
-    condition     = alltrue([for name in var.repositories : can(regex("^[a-z0-9*][a-z0-9*._/-]{0,255}$", name)) && !strcontains(name, "**")])
-    error_message = "A repository is a name such as prod/app or a pattern such as prod/*: lower-case letters, digits, . _ - / and single * only."
-  }
+variable "rules" {
+  description = "Replication rules, by name: what is replicated, and to where. README.md has the language; modules/rules has the types."
+  # A type would drop the keys that it does not have before anybody could say that they are unknown.
+  type     = any
+  nullable = false
 }
 
 variable "tags" {
   description = "Tags of every resource, beside the provider's default_tags."
   type        = map(string)
   default     = {}
-  nullable    = false
-}
-
-variable "target_regions" {
-  description = "Regions to replicate to, in the source region's partition."
-  type        = set(string)
-  nullable    = false
-
-  validation {
-    condition     = length(var.target_regions) > 0
-    error_message = "Name at least one target region, such as eu-west-1."
-  }
-
-  validation {
-    condition     = alltrue([for region in var.target_regions : can(regex("^[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}$", region))])
-    error_message = "Each target is a region's name, such as eu-west-1."
-  }
-
-  validation {
-    condition     = !contains(var.target_regions, data.aws_region.current.id)
-    error_message = "The provider's region is the source: remove it from the target regions."
-  }
-}
-
-variable "untagged_images" {
-  description = "Whether images that are pushed without a tag are replicated, too. The platforms of an index are, with their index, in any case; so are signatures and other referrers."
-  type        = bool
-  default     = false
   nullable    = false
 }

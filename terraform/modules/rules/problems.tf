@@ -1,0 +1,247 @@
+# Everything that can be known to be wrong with the rules before anything is made, a line each.
+
+locals {
+  region_pattern = "^[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}$"
+
+  # EventBridge rejects "**", and neither it nor IAM may read another character as a wildcard.
+  repository_pattern = "^[a-z0-9*][a-z0-9*._/-]{0,255}$"
+  repository_name    = "^([a-z0-9]+([._-]+[a-z0-9]+)*/)*[a-z0-9]+([._-]+[a-z0-9]+)*$"
+  tag_pattern        = "^[a-zA-Z0-9_*][a-zA-Z0-9._*-]{0,127}$"
+
+  # Step Functions carries 256 KiB from state to state, of which the rules may take their part; one of them goes to each target.
+  largest_rule  = 60000
+  largest_rules = 200000
+
+  problems = concat(
+    local.unknown_keys,
+    local.rule_problems,
+    local.target_problems,
+    local.rename_problems,
+    local.settings_problems,
+    local.size_problems,
+  )
+
+  known_keys = {
+    rule                = ["repositories", "tags", "untagged", "targets", "repository_settings"]
+    filter              = ["include", "exclude"]
+    replace_prefix      = ["from", "to"]
+    repository_settings = ["tag_mutability", "tag_mutability_exclusions", "scan_on_push", "tags", "lifecycle_policy", "repository_policy"]
+    target = [
+      "region", "repository", "repository_prefix", "replace_prefix", "registry_id", "role_arn", "external_id", "kms_key_arn", "settings",
+    ]
+  }
+
+  # What is no object has no keys; its type is the other variable's concern.
+  keyed = flatten([
+    for name, rule in try({ for name, rule in var.as_written : name => rule }, {}) : concat(
+      [
+        { label = "rule ${name}", keys = try(keys(rule), []), known = local.known_keys.rule },
+        { label = "rule ${name}, repositories", keys = try(keys(rule.repositories), []), known = local.known_keys.filter },
+        { label = "rule ${name}, tags", keys = try(keys(rule.tags), []), known = local.known_keys.filter },
+        {
+          label = "rule ${name}, repository_settings"
+          keys  = try(keys(rule.repository_settings), [])
+          known = local.known_keys.repository_settings
+        },
+      ],
+      try([
+        for index, target in rule.targets : [
+          { label = "rule ${name}, targets[${index}]", keys = try(keys(target), []), known = local.known_keys.target },
+          {
+            label = "rule ${name}, targets[${index}].replace_prefix"
+            keys  = try(keys(target.replace_prefix), [])
+            known = local.known_keys.replace_prefix
+          },
+        ]
+      ], []),
+    )
+  ])
+
+  unknown_keys = flatten([
+    for object in local.keyed : [
+      for key in object.keys : "${object.label}: there is no ${key} here, only ${join(", ", object.known)}."
+      if !contains(object.known, key)
+    ]
+  ])
+
+  rule_problems = concat(
+    [for count in [length(var.rules)] : "There is no rule: name at least one, such as all." if count == 0],
+    [
+      for name in keys(var.rules) : "rule ${name}: a rule's name has 1 to 31 lower-case letters, digits and hyphens, and begins with a letter."
+      if !can(regex("^[a-z][a-z0-9-]{0,30}$", name))
+    ],
+    [
+      for name, rule in var.rules : "rule ${name}: repositories.include is empty; leave it out for all of them."
+      if length(rule.repositories.include) == 0
+    ],
+    [
+      for name, rule in var.rules : "rule ${name}: tags.include is empty; leave it out for all of them."
+      if length(rule.tags.include) == 0
+    ],
+    flatten([
+      for name, rule in var.rules : [
+        for pattern in concat(rule.repositories.include, rule.repositories.exclude) : join(" ", [
+          "rule ${name}: a repository is a name such as prod/app or a pattern such as prod/*, of lower-case letters, digits, . _ - /",
+          "and single *; \"${pattern}\" is neither.",
+        ]) if !can(regex(local.repository_pattern, pattern)) || strcontains(pattern, "**")
+      ]
+    ]),
+    flatten([
+      for name, rule in var.rules : [
+        for pattern in concat(rule.tags.include, rule.tags.exclude) : join(" ", [
+          "rule ${name}: a tag is one such as latest or a pattern such as v*, of letters, digits, . _ - and single *;",
+          "\"${pattern}\" is neither.",
+        ]) if !can(regex(local.tag_pattern, pattern)) || strcontains(pattern, "**")
+      ]
+    ]),
+    [for name, rule in var.rules : "rule ${name}: there is no target; name at least one." if length(rule.targets) == 0],
+  )
+
+  target_problems = flatten([
+    for name, rule in var.rules : [
+      for index, target in rule.targets : [
+        for problem in [
+          {
+            found = !can(regex(local.region_pattern, target.region))
+            text  = "a region is one such as eu-west-1; \"${target.region}\" is none."
+          },
+          {
+            found = target.registry_id != null && !can(regex("^[0-9]{12}$", target.registry_id))
+            text  = "a registry_id is an account's number, of 12 digits."
+          },
+          {
+            found = target.role_arn != null && target.registry_id == null
+            text  = "a role_arn is given, and no registry_id to use it for."
+          },
+          {
+            found = (target.role_arn != null && target.registry_id != null && !can(regex(
+              "^arn:${var.origin.partition}:iam::${coalesce(target.registry_id, "-")}:role/[a-zA-Z0-9_+=,.@/-]+$", target.role_arn
+            )))
+            text = "a role_arn is a role's of the registry's account, such as arn:aws:iam::222222222222:role/ecr-replicator."
+          },
+          {
+            found = target.external_id != null && target.role_arn == null
+            text  = "an external_id is given, and no role_arn to assume with it."
+          },
+          {
+            found = target.external_id != null && !(
+              can(regex("^[a-zA-Z0-9_+=,.@:/-]{2,}$", target.external_id)) && try(length(target.external_id) <= 1224, false)
+            )
+            text = "an external_id has 2 to 1224 letters, digits and _ + = , . @ : / -"
+          },
+          {
+            found = target.kms_key_arn != null && !can(regex(
+              "^arn:${var.origin.partition}:kms:${target.region}:[0-9]{12}:(key|alias)/[a-zA-Z0-9/_-]+$", target.kms_key_arn
+            ))
+            text = "a kms_key_arn is that of a key or an alias in the target's region, such as arn:aws:kms:eu-west-1:111122223333:key/..."
+          },
+          {
+            found = !contains(["create", "sync", "none"], target.settings)
+            text  = "the settings are create, sync or none."
+          },
+          {
+            # A repository policy can allow a push; creating a repository it cannot, since it comes with one.
+            found = !(
+              coalesce(target.registry_id, var.origin.account_id) == var.origin.account_id
+              || target.role_arn != null
+              || target.settings == "none"
+            )
+            text = "without a role_arn, another account's repositories must be there already: the settings must be none."
+          },
+          {
+            found = target.kms_key_arn != null && target.settings == "none"
+            text  = "a kms_key_arn is for repositories that are made here, and settings are none."
+          },
+          {
+            found = length([
+              for rename in [target.repository != null, target.repository_prefix != null, target.replace_prefix != null] : rename if rename
+            ]) > 1
+            text = "repository, repository_prefix and replace_prefix exclude each other."
+          },
+        ] : "rule ${name}, targets[${index}]: ${problem.text}" if problem.found
+      ]
+    ]
+  ])
+
+  settings_problems = concat(
+    flatten([
+      for name, rule in var.rules : [
+        for problem in [
+          {
+            found = local.overrides[name] != "{}" && alltrue([for target in rule.targets : target.settings == "none"])
+            text  = "they are for no target: the settings of each are none."
+          },
+          {
+            found = rule.repository_settings.tag_mutability != null && !contains(
+              ["MUTABLE", "IMMUTABLE", "IMMUTABLE_WITH_EXCLUSION", "MUTABLE_WITH_EXCLUSION"],
+              coalesce(rule.repository_settings.tag_mutability, "-"),
+            )
+            text = "the tag_mutability is MUTABLE, IMMUTABLE, IMMUTABLE_WITH_EXCLUSION or MUTABLE_WITH_EXCLUSION."
+          },
+          {
+            found = (
+              endswith(coalesce(rule.repository_settings.tag_mutability, "-"), "_WITH_EXCLUSION")
+              != (rule.repository_settings.tag_mutability_exclusions != null)
+            )
+            text = "tag_mutability_exclusions go with a tag_mutability ..._WITH_EXCLUSION, and that with them."
+          },
+          {
+            found = rule.repository_settings.tag_mutability_exclusions != null && !(
+              try(length(rule.repository_settings.tag_mutability_exclusions) >= 1, false)
+              && try(length(rule.repository_settings.tag_mutability_exclusions) <= 5, false)
+            )
+            text = "there are 1 to 5 tag_mutability_exclusions."
+          },
+          {
+            found = !alltrue([
+              for filter in coalesce(rule.repository_settings.tag_mutability_exclusions, []) :
+              can(regex("^[0-9a-zA-Z._*-]{1,128}$", filter)) && try(length(split("*", filter)) <= 3, false)
+            ])
+            text = "a tag_mutability_exclusion has 1 to 128 letters, digits and . _ - with at most two *."
+          },
+          {
+            found = length(coalesce(rule.repository_settings.tags, {})) > 50 || !alltrue([
+              for key, value in coalesce(rule.repository_settings.tags, {}) :
+              can(regex("^[\\pL\\pZ\\pN_.:/=+@-]{1,128}$", key)) && can(regex("^[\\pL\\pZ\\pN_.:/=+@-]{0,256}$", value))
+            ])
+            text = "there are at most 50 tags, each a key of 1 to 128 and a value of 0 to 256 letters, digits, spaces and _ . : / = + - @"
+          },
+          {
+            found = rule.repository_settings.lifecycle_policy != null && !(
+              can(jsondecode(rule.repository_settings.lifecycle_policy))
+              && try(length(rule.repository_settings.lifecycle_policy) <= 30720, false)
+            )
+            text = "a lifecycle_policy is JSON of at most 30720 characters."
+          },
+          {
+            found = rule.repository_settings.repository_policy != null && !(
+              can(jsondecode(rule.repository_settings.repository_policy))
+              && try(length(rule.repository_settings.repository_policy) <= 10240, false)
+            )
+            text = "a repository_policy is JSON of at most 10240 characters."
+          },
+        ] : "rule ${name}, repository_settings: ${problem.text}" if problem.found
+      ]
+    ]),
+    # The state machine would read what follows as an expression, and run it.
+    [
+      for name, definition in local.definitions : "rule ${name}: no text may have {% in it, with which the state machine's expressions begin."
+      if strcontains(jsonencode(definition), "{%")
+    ],
+  )
+
+  size_problems = concat(
+    [
+      for name, definition in local.definitions : join(" ", [
+        "rule ${name}: it has more targets or settings than an execution can carry:",
+        "${length(jsonencode(definition))} characters as JSON, and ${local.largest_rule} is the most.",
+      ]) if length(jsonencode(definition)) > local.largest_rule
+    ],
+    [
+      for size in [length(jsonencode(local.definitions))] : join(" ", [
+        "All rules together have more targets or settings than the state machine can carry:",
+        "${size} characters as JSON, and ${local.largest_rules} is the most.",
+      ]) if size > local.largest_rules
+    ],
+  )
+}

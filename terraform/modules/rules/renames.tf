@@ -1,0 +1,129 @@
+# What renames come to: names that no repository may have, copies that are copied again, repositories that are mixed up.
+
+locals {
+  # A pattern as a regular expression. What it matches of another pattern, with each * as a mere character, it matches of all that
+  # the other one matches.
+  expressions = {
+    for pattern in distinct(concat(
+      flatten([for rule in var.rules : concat(rule.repositories.include, rule.repositories.exclude)]),
+      local.names[*].target,
+    )) : pattern => "^${replace(replace(pattern, ".", "[.]"), "*", ".*")}$"
+  }
+
+  rename_problems = concat(
+    [
+      for target in local.targets : "${target.label}: a repository is a name such as mirror/app; \"${target.fixed}\" is none."
+      if target.fixed != null && !can(regex(local.repository_name, target.fixed))
+    ],
+    [
+      for target in local.targets : "${target.label}: a repository has one name there, so the rule includes exactly one, and by its name."
+      if target.fixed != null && !can(regex("^[^*]+$", one(var.rules[target.rule].repositories.include)))
+    ],
+    flatten([
+      for name, rule in var.rules : [
+        for index, target in rule.targets : [
+          for problem in [
+            {
+              found = target.repository_prefix != null && !can(regex("^[a-z0-9][a-z0-9._/-]*$", target.repository_prefix))
+              text  = "a repository_prefix has lower-case letters, digits and . _ - / and is not empty."
+            },
+            {
+              found = target.replace_prefix != null && !can(regex("^[a-z0-9][a-z0-9._/-]*$", target.replace_prefix.from))
+              text  = "replace_prefix.from has lower-case letters, digits and . _ - / and is not empty."
+            },
+            {
+              found = target.replace_prefix != null && !can(regex("^([a-z0-9][a-z0-9._/-]*)?$", target.replace_prefix.to))
+              text  = "replace_prefix.to has lower-case letters, digits and . _ - /"
+            },
+            {
+              found = target.replace_prefix != null && !alltrue([
+                for pattern in rule.repositories.include : startswith(pattern, try(target.replace_prefix.from, ""))
+              ])
+              text = "replace_prefix.from is not how each of repositories.include begins."
+            },
+          ] : "rule ${name}, targets[${index}]: ${problem.text}" if problem.found
+        ]
+      ]
+    ]),
+    [
+      for name in local.names : "${name.label}: ${name.source} would be called \"${name.target}\" there, which is no repository's name."
+      if name.fixed == null && (!can(regex(local.repository_pattern, name.target)) || strcontains(name.target, "**"))
+      && can(regex(local.repository_pattern, name.source)) && !strcontains(name.source, "**")
+    ],
+
+    # Copies that are copied again.
+    [
+      for name in local.names : "${name.label}: ${name.source} would be replicated to itself."
+      if local.is_in_source[name.position] && name.source == name.target
+    ],
+    distinct(flatten([
+      for name in local.names : [
+        for other, rule in var.rules : [
+          for pattern in rule.repositories.include : join(" ", [
+            "${name.label}: the copy ${name.target} is in the source region, where rule ${other} includes ${pattern}, and would",
+            "replicate it again, without end; exclude ${name.target} there.",
+          ])
+          # Two patterns with a * have a name in common when their beginnings and their ends agree.
+          if name.source != name.target && (
+            can(regex(local.expressions[pattern], name.target))
+            || can(regex(local.expressions[name.target], pattern))
+            || (
+              strcontains(pattern, "*") && strcontains(name.target, "*")
+              && (
+                startswith(split("*", pattern)[0], split("*", name.target)[0])
+                || startswith(split("*", name.target)[0], split("*", pattern)[0])
+              )
+              && (
+                endswith(reverse(split("*", pattern))[0], reverse(split("*", name.target))[0])
+                || endswith(reverse(split("*", name.target))[0], reverse(split("*", pattern))[0])
+              )
+            )
+          ) && !anytrue([for excluded in rule.repositories.exclude : can(regex(local.expressions[excluded], name.target))])
+        ]
+      ] if local.is_in_source[name.position]
+    ])),
+
+    [
+      for position, key in local.target_keys : "${local.targets[position].label}: the rule has this target already."
+      if index(local.target_keys, key) < position
+    ],
+
+    # Repositories that are mixed up. Patterns that overlap only in part go unnoticed: whether such a repository is there, nobody knows.
+    distinct([
+      for pair in local.meetings : join(" ", [
+        "${pair.one.label}: ${pair.one.source} would be ${pair.one.target} in ${pair.one.account} ${pair.one.region},",
+        "and so would ${pair.meets} by ${pair.other.label}; exclude ${pair.meets} from rule ${pair.other.rule}, or rename one of them.",
+      ])
+      if pair.meets != pair.one.source && !anytrue([
+        for excluded in var.rules[pair.other.rule].repositories.exclude : can(regex(local.expressions[excluded], pair.meets))
+      ])
+    ]),
+  )
+
+  is_in_source = [for target in local.targets : target.own && target.region == var.origin.region]
+
+  target_keys = [
+    for position, target in local.targets : join(" ", concat(
+      [target.rule, target.account, target.region],
+      [for name in local.names : name.target if name.position == position],
+    ))
+  ]
+
+  # By registry, because only there two names can be one.
+  names_by_registry = { for name in local.names : "${name.account} ${name.region}" => name... }
+
+  # Two names at one registry of which the other one's takes the first one's in, and what is called so there is called here. Two
+  # that are the same meet once.
+  meetings = flatten([
+    for names in local.names_by_registry : [
+      for number, name in names : [
+        for other_number, other in names : {
+          one   = name
+          other = other
+          meets = other.fixed != null ? other.source : "${other.from}${trimprefix(name.target, other.to)}"
+        }
+        if can(regex(local.expressions[other.target], name.target)) && (name.target != other.target || number < other_number)
+      ]
+    ]
+  ])
+}

@@ -1,0 +1,524 @@
+# What is wrong with rules, and how it is said. Each run has rules of which one thing is wrong, and every problem that is found.
+
+variables {
+  origin = { account_id = "123456789012", partition = "aws", region = "eu-central-1" }
+}
+
+run "what_may_be_written_is_written_here" {
+  command = plan
+  module { source = "./modules/rules" }
+
+  variables {
+    rules = {
+      release-images = {
+        repositories = { include = ["prod/*", "prod/a.b-c_d"], exclude = ["prod/scratch-*", "prod/dr/*"] }
+        tags         = { include = ["v*", "latest", "*.*.*", "_x"], exclude = ["*-rc*"] }
+        untagged     = true
+        targets = [
+          { region = "eu-west-1" },
+          { region = "us-gov-west-1", repository_prefix = "mirror/" },
+          { region = "us-east-2", replace_prefix = { from = "prod/", to = "dr/" } },
+          { region = "ap-south-1", replace_prefix = { from = "prod/", to = "" } },
+          { region = "eu-central-1", replace_prefix = { from = "prod/", to = "prod/dr/" } },
+          { region = "eu-central-1", registry_id = "222222222222", settings = "none" },
+          {
+            region      = "eu-west-1"
+            registry_id = "222222222222"
+            role_arn    = "arn:aws:iam::222222222222:role/path/x"
+            external_id = "y+=,.@:/-_Z9"
+            settings    = "none"
+          },
+          { region = "eu-west-3", kms_key_arn = "arn:aws:kms:eu-west-3:111122223333:key/0e-1", settings = "sync" },
+          { region = "eu-west-2", kms_key_arn = "arn:aws:kms:eu-west-2:123456789012:alias/ecr/a_b" },
+        ]
+        repository_settings = {
+          tag_mutability            = "IMMUTABLE_WITH_EXCLUSION"
+          tag_mutability_exclusions = ["latest*", "*dev*", "a._-Z9"]
+          scan_on_push              = true
+          tags                      = { team = "x", "Über uns" = "", "a:b/c=d+e-f@g.h_i" = "1 2" }
+          lifecycle_policy          = "{\"rules\":[]}"
+          repository_policy         = "{\"Version\":\"2012-10-17\"}"
+        }
+      }
+      one = {
+        repositories = { include = ["base"] }
+        targets      = [{ region = "us-west-2", repository = "fixed/name" }]
+      }
+      a2345678901234567890123456789 = {
+        repositories        = { exclude = ["mirror/*", "dr/*", "fixed/name", "prod/*", "a*"] }
+        targets             = [{ region = "eu-west-1" }, { region = "us-east-2" }, { region = "us-gov-west-1" }]
+        repository_settings = { tag_mutability = "MUTABLE" }
+      }
+    }
+    as_written = {
+      all = {
+        repositories = { include = ["*"], exclude = null }
+        tags         = null
+        untagged     = false
+        targets = [
+          { region = "eu-west-1", replace_prefix = { from = "a", to = "b" }, repository = null, repository_prefix = null },
+          { registry_id = null, role_arn = null, external_id = null, kms_key_arn = null, settings = "create" },
+        ]
+        repository_settings = {
+          tag_mutability            = null
+          tag_mutability_exclusions = null
+          scan_on_push              = null
+          tags                      = { anything = "goes" }
+          lifecycle_policy          = null
+          repository_policy         = null
+        }
+      }
+    }
+  }
+
+  assert {
+    condition     = output.problems == []
+    error_message = "What may be written is said to be wrong."
+  }
+}
+
+run "unknown_keys" {
+  command = plan
+  module { source = "./modules/rules" }
+
+  variables {
+    rules = { all = { targets = [{ region = "us-east-1" }] } }
+    as_written = {
+      rule     = { target = [], targets = [] }
+      filters  = { repositories = { includes = [] }, tags = { only = [] } }
+      target   = { targets = [{ region = "us-east-1" }, { region = "us-east-1", prefix = "x" }] }
+      rename   = { targets = [{ replace_prefix = { from = "a", with = "b" } }] }
+      settings = { repository_settings = { encryption = "KMS" } }
+    }
+  }
+
+  expect_failures = [output.rules]
+
+  assert {
+    condition = output.problems == [
+      "rule filters, repositories: there is no includes here, only include, exclude.",
+      "rule filters, tags: there is no only here, only include, exclude.",
+      "rule rename, targets[0].replace_prefix: there is no with here, only from, to.",
+      "rule rule: there is no target here, only repositories, tags, untagged, targets, repository_settings.",
+      "rule settings, repository_settings: there is no encryption here, only tag_mutability, tag_mutability_exclusions, scan_on_push, tags, lifecycle_policy, repository_policy.",
+      "rule target, targets[1]: there is no prefix here, only region, repository, repository_prefix, replace_prefix, registry_id, role_arn, external_id, kms_key_arn, settings.",
+    ]
+    error_message = "The unknown keys are others: ${join("\n", output.problems)}"
+  }
+}
+
+run "no_rule" {
+  command = plan
+  module { source = "./modules/rules" }
+
+  variables {
+    rules = {}
+  }
+
+  expect_failures = [output.rules]
+
+  assert {
+    condition     = output.problems == ["There is no rule: name at least one, such as all."]
+    error_message = "The problems are others: ${join("\n", output.problems)}"
+  }
+}
+
+run "rule_names" {
+  command = plan
+  module { source = "./modules/rules" }
+
+  variables {
+    rules = {
+      for name in ["a", "a2345678901234567890123456789-1", "a2345678901234567890123456789-12", "Release", "1a", "a_b", "", "-a"] :
+      name => { targets = [{ region = "us-east-1" }] }
+    }
+  }
+
+  expect_failures = [output.rules]
+
+  assert {
+    condition = output.problems == [
+      for name in ["", "-a", "1a", "Release", "a2345678901234567890123456789-12", "a_b"] :
+      "rule ${name}: a rule's name has 1 to 31 lower-case letters, digits and hyphens, and begins with a letter."
+    ]
+    error_message = "The problems are others: ${join("\n", output.problems)}"
+  }
+}
+
+run "filters" {
+  command = plan
+  module { source = "./modules/rules" }
+
+  variables {
+    rules = {
+      a = { repositories = { include = [] }, targets = [{ region = "us-east-1" }] }
+      b = { tags = { include = [] }, targets = [{ region = "us-east-1" }] }
+      c = { repositories = { include = ["prod/App", "prod/app-?"], exclude = ["prod/**", ""] }, targets = [{ region = "us-east-1" }] }
+      d = { tags = { include = ["-x", "v**"], exclude = ["a/b", "x{%"] }, targets = [{ region = "us-east-1" }] }
+      e = { targets = [] }
+    }
+  }
+
+  expect_failures = [output.rules]
+
+  assert {
+    condition = [for problem in output.problems : problem if !strcontains(problem, "no text may have")] == concat(
+      [
+        "rule a: repositories.include is empty; leave it out for all of them.",
+        "rule b: tags.include is empty; leave it out for all of them.",
+      ],
+      [
+        for pattern in ["prod/App", "prod/app-?", "prod/**", ""] :
+        "rule c: a repository is a name such as prod/app or a pattern such as prod/*, of lower-case letters, digits, . _ - / and single *; \"${pattern}\" is neither."
+      ],
+      [
+        for pattern in ["-x", "v**", "a/b", "x{%"] :
+        "rule d: a tag is one such as latest or a pattern such as v*, of letters, digits, . _ - and single *; \"${pattern}\" is neither."
+      ],
+      ["rule e: there is no target; name at least one."],
+    )
+    error_message = "The problems are others: ${join("\n", output.problems)}"
+  }
+}
+
+run "targets" {
+  command = plan
+  module { source = "./modules/rules" }
+
+  variables {
+    rules = {
+      all = {
+        repositories = { include = ["prod/*"] }
+        targets = [
+          { region = "Ireland" },
+          { region = "eu-west-2", registry_id = "22222222222", settings = "none" },
+          { region = "eu-west-2", role_arn = "arn:aws:iam::222222222222:role/x" },
+          { region = "eu-west-2", registry_id = "222222222222", role_arn = "arn:aws:iam::333333333333:role/x" },
+          { region = "eu-west-2", registry_id = "444444444444", role_arn = "arn:aws:iam::444444444444:user/x" },
+          { region = "eu-west-2", registry_id = "555555555555", role_arn = "arn:aws-cn:iam::555555555555:role/x" },
+          { region = "us-east-1", external_id = "xy" },
+          { region = "eu-west-2", registry_id = "666666666666", role_arn = "arn:aws:iam::666666666666:role/x", external_id = "x" },
+          { region = "eu-west-2", registry_id = "777777777777", role_arn = "arn:aws:iam::777777777777:role/x", external_id = "x y" },
+          {
+            region      = "eu-west-2"
+            registry_id = "888888888888"
+            role_arn    = "arn:aws:iam::888888888888:role/x"
+            external_id = format("%01225d", 0)
+          },
+          { region = "eu-west-3", kms_key_arn = "arn:aws:kms:eu-west-1:111122223333:key/x" },
+          { region = "eu-north-1", kms_key_arn = "key/x" },
+          { region = "us-east-2", settings = "copy" },
+          { region = "us-west-2", registry_id = "222222222222" },
+          { region = "us-west-1", kms_key_arn = "arn:aws:kms:us-west-1:111122223333:key/x", settings = "none" },
+          { region = "sa-east-1", repository_prefix = "x/", replace_prefix = { from = "prod/", to = "dr/" } },
+        ]
+      }
+    }
+  }
+
+  expect_failures = [output.rules]
+
+  assert {
+    condition = output.problems == [
+      "rule all, targets[0]: a region is one such as eu-west-1; \"Ireland\" is none.",
+      "rule all, targets[1]: a registry_id is an account's number, of 12 digits.",
+      "rule all, targets[2]: a role_arn is given, and no registry_id to use it for.",
+      "rule all, targets[3]: a role_arn is a role's of the registry's account, such as arn:aws:iam::222222222222:role/ecr-replicator.",
+      "rule all, targets[4]: a role_arn is a role's of the registry's account, such as arn:aws:iam::222222222222:role/ecr-replicator.",
+      "rule all, targets[5]: a role_arn is a role's of the registry's account, such as arn:aws:iam::222222222222:role/ecr-replicator.",
+      "rule all, targets[6]: an external_id is given, and no role_arn to assume with it.",
+      "rule all, targets[7]: an external_id has 2 to 1224 letters, digits and _ + = , . @ : / -",
+      "rule all, targets[8]: an external_id has 2 to 1224 letters, digits and _ + = , . @ : / -",
+      "rule all, targets[9]: an external_id has 2 to 1224 letters, digits and _ + = , . @ : / -",
+      "rule all, targets[10]: a kms_key_arn is that of a key or an alias in the target's region, such as arn:aws:kms:eu-west-1:111122223333:key/...",
+      "rule all, targets[11]: a kms_key_arn is that of a key or an alias in the target's region, such as arn:aws:kms:eu-west-1:111122223333:key/...",
+      "rule all, targets[12]: the settings are create, sync or none.",
+      "rule all, targets[13]: without a role_arn, another account's repositories must be there already: the settings must be none.",
+      "rule all, targets[14]: a kms_key_arn is for repositories that are made here, and settings are none.",
+      "rule all, targets[15]: repository, repository_prefix and replace_prefix exclude each other.",
+    ]
+    error_message = "The problems are others: ${join("\n", output.problems)}"
+  }
+}
+
+run "names_at_a_target" {
+  command = plan
+  module { source = "./modules/rules" }
+
+  variables {
+    rules = {
+      pattern = { repositories = { include = ["prod/*"] }, targets = [{ region = "us-east-1", repository = "fixed/pattern" }] }
+      two     = { repositories = { include = ["prod/a", "prod/b"] }, targets = [{ region = "us-east-1", repository = "fixed/two" }] }
+      name    = { repositories = { include = ["test/a"] }, targets = [{ region = "us-east-1", repository = "fixed/" }] }
+      prefix  = { repositories = { include = ["test/b"] }, targets = [{ region = "us-east-1", repository_prefix = "" }] }
+      star    = { repositories = { include = ["test/c"] }, targets = [{ region = "us-east-1", repository_prefix = "*/" }] }
+      from = {
+        repositories = { include = ["test/d"] }
+        targets      = [{ region = "eu-west-1", replace_prefix = { from = "prod/", to = "dr/" } }]
+      }
+      letters = {
+        repositories = { include = ["test/*"] }
+        targets      = [{ region = "eu-west-2", replace_prefix = { from = "*", to = "Dr/" } }]
+      }
+      nothing = {
+        repositories = { include = ["test/e"] }
+        targets      = [{ region = "eu-west-3", replace_prefix = { from = "test/e", to = "" } }]
+      }
+    }
+  }
+
+  expect_failures = [output.rules]
+
+  assert {
+    condition = output.problems == [
+      "rule name, targets[0]: a repository is a name such as mirror/app; \"fixed/\" is none.",
+      "rule pattern, targets[0]: a repository has one name there, so the rule includes exactly one, and by its name.",
+      "rule two, targets[0]: a repository has one name there, so the rule includes exactly one, and by its name.",
+      "rule from, targets[0]: replace_prefix.from is not how each of repositories.include begins.",
+      "rule letters, targets[0]: replace_prefix.from has lower-case letters, digits and . _ - / and is not empty.",
+      "rule letters, targets[0]: replace_prefix.to has lower-case letters, digits and . _ - /",
+      "rule letters, targets[0]: replace_prefix.from is not how each of repositories.include begins.",
+      "rule prefix, targets[0]: a repository_prefix has lower-case letters, digits and . _ - / and is not empty.",
+      "rule star, targets[0]: a repository_prefix has lower-case letters, digits and . _ - / and is not empty.",
+      "rule letters, targets[0]: test/* would be called \"Dr/test/*\" there, which is no repository's name.",
+      "rule nothing, targets[0]: test/e would be called \"\" there, which is no repository's name.",
+      "rule two, targets[0]: prod/a would be fixed/two in 123456789012 us-east-1, and so would prod/b by rule two, targets[0]; exclude prod/b from rule two, or rename one of them.",
+    ]
+    error_message = "The problems are others: ${join("\n", output.problems)}"
+  }
+}
+
+run "the_source_as_a_target" {
+  command = plan
+  module { source = "./modules/rules" }
+
+  variables {
+    rules = {
+      plain    = { repositories = { include = ["a/*"] }, targets = [{ region = "eu-central-1" }] }
+      account  = { repositories = { include = ["b/*"] }, targets = [{ region = "eu-central-1", registry_id = "123456789012" }] }
+      fixed    = { repositories = { include = ["c/x"] }, targets = [{ region = "eu-central-1", repository = "c/x" }] }
+      replaced = { repositories = { include = ["d/*"] }, targets = [{ region = "eu-central-1", replace_prefix = { from = "d/", to = "d/" } }] }
+      renamed  = { repositories = { include = ["e/*"] }, targets = [{ region = "eu-central-1", repository_prefix = "mirror/" }] }
+      other    = { repositories = { include = ["f/*"] }, targets = [{ region = "eu-central-1", registry_id = "222222222222", settings = "none" }] }
+    }
+  }
+
+  expect_failures = [output.rules]
+
+  assert {
+    condition = output.problems == [
+      "rule account, targets[0]: b/* would be replicated to itself.",
+      "rule fixed, targets[0]: c/x would be replicated to itself.",
+      "rule plain, targets[0]: a/* would be replicated to itself.",
+      "rule replaced, targets[0]: d/* would be replicated to itself.",
+    ]
+    error_message = "The problems are others: ${join("\n", output.problems)}"
+  }
+}
+
+run "copies_that_are_copied_again" {
+  command = plan
+  module { source = "./modules/rules" }
+
+  variables {
+    rules = {
+      exact     = { repositories = { include = ["a/x"] }, targets = [{ region = "eu-central-1", repository = "b/x" }] }
+      includes  = { repositories = { include = ["b/*"] }, targets = [{ region = "eu-west-1" }] }
+      itself    = { repositories = { include = ["c/*"] }, targets = [{ region = "eu-central-1", repository_prefix = "c/" }] }
+      crossing  = { repositories = { include = ["d/*"] }, targets = [{ region = "eu-central-1", repository_prefix = "e/" }] }
+      suffix    = { repositories = { include = ["e/*/release"] }, targets = [{ region = "eu-west-1" }] }
+      pattern   = { repositories = { include = ["f/*"] }, targets = [{ region = "eu-central-1", repository_prefix = "g/" }] }
+      name      = { repositories = { include = ["g/f/x"] }, targets = [{ region = "eu-west-1" }] }
+      excluded  = { repositories = { include = ["h/*"], exclude = ["h/copy/*"] }, targets = [{ region = "eu-central-1", replace_prefix = { from = "h/", to = "h/copy/" } }] }
+      elsewhere = { repositories = { include = ["i/*"] }, targets = [{ region = "eu-central-1", registry_id = "222222222222", repository_prefix = "i/", settings = "none" }] }
+      apart     = { repositories = { include = ["j/*-a"] }, targets = [{ region = "eu-central-1", repository_prefix = "k/" }] }
+      apart-too = { repositories = { include = ["k/*-b"] }, targets = [{ region = "eu-west-1" }] }
+    }
+  }
+
+  expect_failures = [output.rules]
+
+  assert {
+    condition = output.problems == [
+      for line in [
+        ["crossing", "e/d/*", "suffix", "e/*/release"],
+        ["exact", "b/x", "includes", "b/*"],
+        ["itself", "c/c/*", "itself", "c/*"],
+        ["pattern", "g/f/*", "name", "g/f/x"],
+      ] : "rule ${line[0]}, targets[0]: the copy ${line[1]} is in the source region, where rule ${line[2]} includes ${line[3]}, and would replicate it again, without end; exclude ${line[1]} there."
+    ]
+    error_message = "The problems are others: ${join("\n", output.problems)}"
+  }
+}
+
+run "the_same_target_twice" {
+  command = plan
+  module { source = "./modules/rules" }
+
+  variables {
+    rules = {
+      twice = {
+        repositories = { include = ["prod/*"] }
+        targets = [
+          { region = "eu-west-1" },
+          { region = "eu-west-1", repository_prefix = "mirror/" },
+          { region = "eu-west-1", registry_id = "222222222222", settings = "none" },
+          { region = "eu-west-1", registry_id = "123456789012", settings = "sync" },
+          { region = "eu-west-1", replace_prefix = { from = "prod/", to = "mirror/prod/" } },
+        ]
+      }
+      once-more = { repositories = { include = ["prod/*"] }, targets = [{ region = "eu-west-1" }] }
+    }
+  }
+
+  expect_failures = [output.rules]
+
+  assert {
+    condition = output.problems == [
+      "rule twice, targets[3]: the rule has this target already.",
+      "rule twice, targets[4]: the rule has this target already.",
+    ]
+    error_message = "The problems are others: ${join("\n", output.problems)}"
+  }
+}
+
+run "repositories_that_are_mixed_up" {
+  command = plan
+  module { source = "./modules/rules" }
+
+  variables {
+    rules = {
+      a-equal   = { repositories = { include = ["a/*"] }, targets = [{ region = "eu-west-1", replace_prefix = { from = "a/", to = "x/" } }] }
+      a-other   = { repositories = { include = ["b/*"] }, targets = [{ region = "eu-west-1", replace_prefix = { from = "b/", to = "x/" } }] }
+      b-fixed   = { repositories = { include = ["c/y"] }, targets = [{ region = "eu-west-2", repository = "d/y" }] }
+      b-other   = { repositories = { include = ["d/*"] }, targets = [{ region = "eu-west-2" }] }
+      c-within  = { repositories = { include = ["e/*"] }, targets = [{ region = "eu-west-3", repository_prefix = "f/" }] }
+      c-other   = { repositories = { include = ["f/*"] }, targets = [{ region = "eu-west-3" }] }
+      d-fixed   = { repositories = { include = ["g/y"] }, targets = [{ region = "us-east-1", repository = "z" }] }
+      d-other   = { repositories = { include = ["h/y"] }, targets = [{ region = "us-east-1", repository = "z" }] }
+      e-inverse = { repositories = { include = ["i/*"] }, targets = [{ region = "us-east-2", repository_prefix = "j/" }] }
+      e-same    = { repositories = { include = ["i/y"] }, targets = [{ region = "us-east-2", replace_prefix = { from = "i/", to = "j/i/" } }] }
+      f-here    = { repositories = { include = ["k/*"] }, targets = [{ region = "us-west-1", repository_prefix = "l/" }] }
+      f-there   = { repositories = { include = ["l/*"] }, targets = [{ region = "us-west-1", registry_id = "222222222222", settings = "none" }] }
+      g-renamed = { repositories = { include = ["m/*"] }, targets = [{ region = "us-west-2", repository_prefix = "n/" }] }
+      g-without = { repositories = { include = ["n/*"], exclude = ["n/m/*"] }, targets = [{ region = "us-west-2" }] }
+      h-dot     = { repositories = { include = ["o/y.y"] }, targets = [{ region = "ca-west-1" }] }
+      h-other   = { repositories = { include = ["p/y"] }, targets = [{ region = "ca-west-1", repository = "o/yxy" }] }
+    }
+  }
+
+  expect_failures = [output.rules]
+
+  assert {
+    condition = output.problems == [
+      for line in [
+        ["a-equal", "a/*", "x/*", "eu-west-1", "b/*", "a-other"],
+        ["b-fixed", "c/y", "d/y", "eu-west-2", "d/y", "b-other"],
+        ["c-within", "e/*", "f/e/*", "eu-west-3", "f/e/*", "c-other"],
+        ["d-fixed", "g/y", "z", "us-east-1", "h/y", "d-other"],
+      ] : "rule ${line[0]}, targets[0]: ${line[1]} would be ${line[2]} in 123456789012 ${line[3]}, and so would ${line[4]} by rule ${line[5]}, targets[0]; exclude ${line[4]} from rule ${line[5]}, or rename one of them."
+    ]
+    error_message = "The problems are others: ${join("\n", output.problems)}"
+  }
+}
+
+run "repository_settings" {
+  command = plan
+  module { source = "./modules/rules" }
+
+  variables {
+    rules = {
+      for name, settings in {
+        a-none       = { scan_on_push = true }
+        b-mutability = { tag_mutability = "immutable" }
+        c-without    = { tag_mutability = "MUTABLE_WITH_EXCLUSION" }
+        d-with       = { tag_mutability = "MUTABLE", tag_mutability_exclusions = ["latest"] }
+        e-few        = { tag_mutability = "MUTABLE_WITH_EXCLUSION", tag_mutability_exclusions = [] }
+        f-many       = { tag_mutability = "MUTABLE_WITH_EXCLUSION", tag_mutability_exclusions = ["a", "b", "c", "d", "e", "f"] }
+        g-filter     = { tag_mutability = "MUTABLE_WITH_EXCLUSION", tag_mutability_exclusions = ["a/b"] }
+        h-stars      = { tag_mutability = "MUTABLE_WITH_EXCLUSION", tag_mutability_exclusions = ["*a*b*"] }
+        i-tags       = { tags = { for number in range(51) : "tag-${number}" => "x" } }
+        j-key        = { tags = { "a#b" = "x" } }
+        k-value      = { tags = { ab = format("%0257d", 0) } }
+        l-lifecycle  = { lifecycle_policy = "rules" }
+        m-longer     = { lifecycle_policy = jsonencode(format("%030719d", 0)) }
+        n-policy     = { repository_policy = "{" }
+        o-longer     = { repository_policy = jsonencode(format("%010239d", 0)) }
+        p-expression = { lifecycle_policy = "{\"a\": \"{% $states.input %}\"}" }
+      } : name => { targets = [{ region = "us-east-1", settings = name == "a-none" ? "none" : "create" }], repository_settings = settings }
+    }
+  }
+
+  expect_failures = [output.rules]
+
+  assert {
+    condition = output.problems == [
+      "rule a-none, repository_settings: they are for no target: the settings of each are none.",
+      "rule b-mutability, repository_settings: the tag_mutability is MUTABLE, IMMUTABLE, IMMUTABLE_WITH_EXCLUSION or MUTABLE_WITH_EXCLUSION.",
+      "rule c-without, repository_settings: tag_mutability_exclusions go with a tag_mutability ..._WITH_EXCLUSION, and that with them.",
+      "rule d-with, repository_settings: tag_mutability_exclusions go with a tag_mutability ..._WITH_EXCLUSION, and that with them.",
+      "rule e-few, repository_settings: there are 1 to 5 tag_mutability_exclusions.",
+      "rule f-many, repository_settings: there are 1 to 5 tag_mutability_exclusions.",
+      "rule g-filter, repository_settings: a tag_mutability_exclusion has 1 to 128 letters, digits and . _ - with at most two *.",
+      "rule h-stars, repository_settings: a tag_mutability_exclusion has 1 to 128 letters, digits and . _ - with at most two *.",
+      "rule i-tags, repository_settings: there are at most 50 tags, each a key of 1 to 128 and a value of 0 to 256 letters, digits, spaces and _ . : / = + - @",
+      "rule j-key, repository_settings: there are at most 50 tags, each a key of 1 to 128 and a value of 0 to 256 letters, digits, spaces and _ . : / = + - @",
+      "rule k-value, repository_settings: there are at most 50 tags, each a key of 1 to 128 and a value of 0 to 256 letters, digits, spaces and _ . : / = + - @",
+      "rule l-lifecycle, repository_settings: a lifecycle_policy is JSON of at most 30720 characters.",
+      "rule m-longer, repository_settings: a lifecycle_policy is JSON of at most 30720 characters.",
+      "rule n-policy, repository_settings: a repository_policy is JSON of at most 10240 characters.",
+      "rule o-longer, repository_settings: a repository_policy is JSON of at most 10240 characters.",
+      "rule p-expression: no text may have {% in it, with which the state machine's expressions begin.",
+    ]
+    error_message = "The problems are others: ${join("\n", output.problems)}"
+  }
+}
+
+run "more_than_one_execution_carries" {
+  command = plan
+  module { source = "./modules/rules" }
+
+  variables {
+    rules = {
+      large = {
+        repositories = { include = ["prod/*"] }
+        targets = [
+          for number in range(900) : { region = "eu-west-1", registry_id = format("%012d", number), settings = "none" }
+        ]
+      }
+    }
+  }
+
+  expect_failures = [output.rules]
+
+  assert {
+    condition = output.problems == [
+      "rule large: it has more targets or settings than an execution can carry: 62219 characters as JSON, and 60000 is the most.",
+    ]
+    error_message = "The problems are others: ${join("\n", output.problems)}"
+  }
+}
+
+run "more_than_the_state_machine_carries" {
+  command = plan
+  module { source = "./modules/rules" }
+
+  variables {
+    rules = {
+      for number in range(7) : "rule-${number}" => {
+        repositories        = { include = ["prod/*"] }
+        targets             = [{ region = "eu-west-1" }]
+        repository_settings = { lifecycle_policy = jsonencode(format("%030000d", 0)) }
+      }
+    }
+  }
+
+  expect_failures = [output.rules]
+
+  assert {
+    condition = output.problems == [
+      "All rules together have more targets or settings than the state machine can carry: 211541 characters as JSON, and 200000 is the most.",
+    ]
+    error_message = "The problems are others: ${join("\n", output.problems)}"
+  }
+}
