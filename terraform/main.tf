@@ -31,8 +31,7 @@ locals {
 module "rules" {
   source = "./modules/rules"
 
-  rules      = var.rules
-  as_written = var.rules
+  rules = var.rules
   origin = {
     account_id = local.account_id
     partition  = local.partition

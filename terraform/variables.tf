@@ -101,8 +101,8 @@ variable "package_dir" {
 }
 
 variable "rules" {
-  description = "Replication rules, by name: what is replicated, and to where. README.md has the language; modules/rules has the types."
-  # A type would drop the keys that it does not have before anybody could say that they are unknown.
+  description = "Replication rules, by name: what is replicated, and to where. README.md has the language; modules/rules/types has the types."
+  # A type would drop the keys that it does not have before anybody could say that they are unknown: modules/rules looks.
   type     = any
   nullable = false
 }

@@ -1,82 +1,12 @@
-# What a plan refuses.
+# What a plan refuses, beside rules: those are in rules.tftest.hcl.
 
 mock_provider "aws" {
   source = "./tests/mocks"
 }
 
 variables {
-  target_regions = ["us-east-1"]
-  package_dir    = "./tests/packages"
-}
-
-run "no_target" {
-  command = plan
-
-  variables {
-    target_regions = []
-  }
-
-  expect_failures = [var.target_regions]
-}
-
-run "a_target_that_is_no_region" {
-  command = plan
-
-  variables {
-    target_regions = ["eu-west-1", "Ireland"]
-  }
-
-  expect_failures = [var.target_regions]
-}
-
-run "the_source_as_a_target" {
-  command = plan
-
-  variables {
-    target_regions = ["eu-west-1", "eu-central-1"]
-  }
-
-  expect_failures = [var.target_regions]
-}
-
-run "no_repository" {
-  command = plan
-
-  variables {
-    repositories = []
-  }
-
-  expect_failures = [var.repositories]
-}
-
-run "a_repository_with_an_upper_case_letter" {
-  command = plan
-
-  variables {
-    repositories = ["prod/App"]
-  }
-
-  expect_failures = [var.repositories]
-}
-
-run "a_repository_with_a_wildcard_that_only_iam_knows" {
-  command = plan
-
-  variables {
-    repositories = ["prod/app-?"]
-  }
-
-  expect_failures = [var.repositories]
-}
-
-run "a_repository_with_two_wildcards_in_a_row" {
-  command = plan
-
-  variables {
-    repositories = ["prod/**"]
-  }
-
-  expect_failures = [var.repositories]
+  rules       = { all = { targets = [{ region = "us-east-1" }] } }
+  package_dir = "./tests/packages"
 }
 
 run "a_name_too_long_for_a_role" {
@@ -249,18 +179,32 @@ run "a_package_that_is_not_there" {
   expect_failures = [aws_lambda_function.this]
 }
 
-run "more_targets_than_an_input_template_holds" {
+run "more_repositories_than_an_event_pattern_holds" {
   command = plan
 
   variables {
-    target_regions = [for index in range(400) : "us-${["north", "south", "east", "west"][index % 4]}-${floor(index / 4)}"]
+    rules = {
+      few  = { repositories = { include = [for index in range(100) : "prod/application-${index}"] }, targets = [{ region = "us-east-1" }] }
+      many = { repositories = { include = [for index in range(180) : "prod/application-${index}"] }, targets = [{ region = "us-east-1" }] }
+    }
   }
 
   expect_failures = [
-    aws_cloudwatch_event_rule.image_pushed,
-    # Each target takes more room in these.
+    aws_cloudwatch_event_rule.image_pushed["many"],
+    # Each repository takes more room in these.
+    aws_iam_role_policy.function["resolve-image"],
     aws_iam_role_policy.function["ensure-repo"],
     aws_iam_role_policy.function["copy-layers"],
     aws_iam_role_policy.function["put-manifest"],
   ]
+}
+
+run "more_rules_than_a_role_can_name" {
+  command = plan
+
+  variables {
+    rules = { for index in range(30) : "rule-${index}" => { targets = [{ region = "us-east-1" }] } }
+  }
+
+  expect_failures = [aws_iam_role.event_rule]
 }

@@ -5,9 +5,13 @@ mock_provider "aws" {
 }
 
 variables {
-  repositories   = ["prod/*", "base"]
-  target_regions = ["us-east-1", "eu-west-1"]
-  package_dir    = "./tests/packages"
+  rules = {
+    all = {
+      repositories = { include = ["prod/*", "base"] }
+      targets      = [{ region = "us-east-1" }, { region = "eu-west-1" }]
+    }
+  }
+  package_dir = "./tests/packages"
 }
 
 run "each_function_may_do_what_it_calls_and_nothing_else" {
@@ -28,9 +32,13 @@ run "each_function_may_do_what_it_calls_and_nothing_else" {
       ]
       ensure-repo = [
         "ReadSourceSettings ecr:DescribeRepositories",
+        "ReadSourceSettings ecr:GetLifecyclePolicy",
+        "ReadSourceSettings ecr:GetRepositoryPolicy",
         "ReadSourceSettings ecr:ListTagsForResource",
         "CreateTarget ecr:CreateRepository",
         "CreateTarget ecr:DescribeRepositories",
+        "CreateTarget ecr:PutLifecyclePolicy",
+        "CreateTarget ecr:SetRepositoryPolicy",
         "CreateTarget ecr:TagResource",
         "EncryptTarget kms:CreateGrant",
         "EncryptTarget kms:DescribeKey",
@@ -86,10 +94,10 @@ run "reading_is_of_the_source_and_writing_of_the_targets" {
     condition = alltrue(flatten([
       for policy in aws_iam_role_policy.function : [
         for statement in jsondecode(policy.policy).Statement : statement.Resource == [
-          "arn:aws:ecr:eu-west-1:123456789012:repository/prod/*",
           "arn:aws:ecr:eu-west-1:123456789012:repository/base",
-          "arn:aws:ecr:us-east-1:123456789012:repository/prod/*",
+          "arn:aws:ecr:eu-west-1:123456789012:repository/prod/*",
           "arn:aws:ecr:us-east-1:123456789012:repository/base",
+          "arn:aws:ecr:us-east-1:123456789012:repository/prod/*",
         ] if contains(["CreateTarget", "UploadToTarget", "PutToTarget"], statement.Sid)
       ]
     ]))
@@ -142,6 +150,182 @@ run "reading_is_of_the_source_and_writing_of_the_targets" {
       ] == [["arn:aws:logs:eu-central-1:123456789012:log-group:/aws/lambda/ecr-replicator-${step}:*"]]
     ])
     error_message = "A function writes to its own log group only."
+  }
+}
+
+run "images_without_a_tag_and_filtered_tags_are_looked_up" {
+  command = plan
+
+  variables {
+    rules = {
+      all      = { targets = [{ region = "us-east-1" }] }
+      untagged = { untagged = true, targets = [{ region = "us-east-1" }] }
+    }
+  }
+
+  assert {
+    condition     = jsondecode(aws_iam_role_policy.function["resolve-image"].policy).Statement[0].Action == ["ecr:BatchGetImage", "ecr:DescribeImages"]
+    error_message = "resolve-image may not look for the index that an image without a tag is in."
+  }
+}
+
+run "each_target_is_written_as_its_settings_and_its_registry_say" {
+  command = plan
+
+  variables {
+    rules = {
+      all = {
+        repositories = { include = ["prod/*"] }
+        tags         = { include = ["v*"] }
+        targets = [
+          { region = "us-east-1" },
+          { region = "us-east-2", repository_prefix = "mirror/", settings = "sync" },
+          { region = "us-west-1", replace_prefix = { from = "prod/", to = "dr/" }, settings = "none" },
+          { region = "us-west-2", registry_id = "222222222222", settings = "none" },
+          { region = "us-west-2", registry_id = "123456789012" },
+          { region = "eu-west-1", registry_id = "333333333333", role_arn = "arn:aws:iam::333333333333:role/x", settings = "sync" },
+          { region = "eu-west-2", registry_id = "333333333333", role_arn = "arn:aws:iam::333333333333:role/x" },
+        ]
+      }
+      # Within what the other one reads and writes.
+      app = {
+        repositories = { include = ["prod/app"] }
+        targets      = [{ region = "us-east-1" }, { region = "eu-west-3", registry_id = "222222222222", role_arn = "arn:aws:iam::222222222222:role/x" }]
+      }
+      base = {
+        repositories = { include = ["base"], exclude = ["other"] }
+        targets = [
+          { region = "us-east-1", repository = "fixed", kms_key_arn = "arn:aws:kms:us-east-1:123456789012:key/own" },
+          { region = "us-east-2", repository = "fixed", kms_key_arn = "arn:aws:kms:us-east-2:444444444444:key/foreign" },
+          { region = "us-west-2", repository = "fixed", kms_key_arn = "arn:aws:kms:us-west-2:555555555555:alias/foreign" },
+        ]
+      }
+    }
+  }
+
+  assert {
+    condition = jsondecode(aws_iam_role_policy.function["resolve-image"].policy).Statement[0] == {
+      Sid      = "ReadSource"
+      Effect   = "Allow"
+      Action   = ["ecr:BatchGetImage", "ecr:DescribeImages"]
+      Resource = ["arn:aws:ecr:eu-central-1:123456789012:repository/prod/*", "arn:aws:ecr:eu-central-1:123456789012:repository/base"]
+    }
+    error_message = "resolve-image reads other repositories than the rules include, or may not look a signature's image up."
+  }
+
+  assert {
+    condition = {
+      for statement in jsondecode(aws_iam_role_policy.function["ensure-repo"].policy).Statement : statement.Sid => statement.Resource
+      if statement.Sid != "WriteLogs"
+      } == {
+      ReadSourceSettings = ["arn:aws:ecr:eu-central-1:123456789012:repository/prod/*", "arn:aws:ecr:eu-central-1:123456789012:repository/base"]
+      CreateTarget = [
+        "arn:aws:ecr:us-east-1:123456789012:repository/fixed",
+        "arn:aws:ecr:us-east-1:123456789012:repository/prod/*",
+        "arn:aws:ecr:us-east-2:123456789012:repository/fixed",
+        "arn:aws:ecr:us-east-2:123456789012:repository/mirror/prod/*",
+        "arn:aws:ecr:us-west-2:123456789012:repository/fixed",
+        "arn:aws:ecr:us-west-2:123456789012:repository/prod/*",
+      ]
+      SyncTarget = ["arn:aws:ecr:us-east-2:123456789012:repository/mirror/prod/*"]
+      DescribeTarget = [
+        "arn:aws:ecr:us-west-1:123456789012:repository/dr/*",
+        "arn:aws:ecr:us-west-2:222222222222:repository/prod/*",
+      ]
+      EncryptTarget = [
+        "arn:aws:kms:us-east-1:123456789012:key/*",
+        "arn:aws:kms:us-east-2:123456789012:key/*",
+        "arn:aws:kms:us-west-2:123456789012:key/*",
+        "arn:aws:kms:us-east-2:444444444444:key/foreign",
+        "arn:aws:kms:us-west-2:555555555555:key/*",
+      ]
+      AssumeTargetRoles = ["arn:aws:iam::222222222222:role/x", "arn:aws:iam::333333333333:role/x"]
+    }
+    error_message = "ensure-repo makes, changes, describes or encrypts other repositories than the rules' targets."
+  }
+
+  assert {
+    condition = [
+      for statement in jsondecode(aws_iam_role_policy.function["ensure-repo"].policy).Statement : statement.Action if statement.Sid == "SyncTarget"
+      ] == [[
+        "ecr:DeleteLifecyclePolicy",
+        "ecr:DeleteRepositoryPolicy",
+        "ecr:GetLifecyclePolicy",
+        "ecr:GetRepositoryPolicy",
+        "ecr:ListTagsForResource",
+        "ecr:PutImageScanningConfiguration",
+        "ecr:PutImageTagMutability",
+        "ecr:UntagResource",
+    ]]
+    error_message = "ensure-repo may do something else to an existing repository than bring it to the same."
+  }
+
+  assert {
+    condition = [
+      for statement in jsondecode(aws_iam_role_policy.function["ensure-repo"].policy).Statement : statement.Action if statement.Sid == "DescribeTarget"
+    ] == [["ecr:DescribeRepositories"]]
+    error_message = "ensure-repo may do something else to a repository that must be there than look."
+  }
+
+  assert {
+    condition = {
+      for function in ["copy-layers", "put-manifest"] : function => [
+        for statement in jsondecode(aws_iam_role_policy.function[function].policy).Statement : statement.Resource
+        if contains(["UploadToTarget", "PutToTarget"], statement.Sid)
+      ]
+      } == {
+      for function in ["copy-layers", "put-manifest"] : function => [[
+        "arn:aws:ecr:us-east-1:123456789012:repository/fixed",
+        "arn:aws:ecr:us-east-1:123456789012:repository/prod/*",
+        "arn:aws:ecr:us-east-2:123456789012:repository/fixed",
+        "arn:aws:ecr:us-east-2:123456789012:repository/mirror/prod/*",
+        "arn:aws:ecr:us-west-1:123456789012:repository/dr/*",
+        "arn:aws:ecr:us-west-2:123456789012:repository/fixed",
+        "arn:aws:ecr:us-west-2:123456789012:repository/prod/*",
+        "arn:aws:ecr:us-west-2:222222222222:repository/prod/*",
+      ]]
+    }
+    error_message = "Images are written to other repositories than the rules' targets."
+  }
+
+  assert {
+    condition = {
+      for function, policy in aws_iam_role_policy.function : function => [
+        for statement in jsondecode(policy.policy).Statement : statement if statement.Sid == "AssumeTargetRoles"
+      ]
+      } == {
+      for function in ["copy-layers", "ensure-repo", "put-manifest", "report", "resolve-image"] : function => [
+        for actions in [["sts:AssumeRole"]] : {
+          Sid      = "AssumeTargetRoles"
+          Effect   = "Allow"
+          Action   = actions
+          Resource = ["arn:aws:iam::222222222222:role/x", "arn:aws:iam::333333333333:role/x"]
+        } if contains(["copy-layers", "ensure-repo", "put-manifest"], function)
+      ]
+    }
+    error_message = "A function may assume another role than the targets', or has no need to."
+  }
+}
+
+run "what_only_a_role_of_another_account_may_do_is_not_asked_for_here" {
+  command = plan
+
+  variables {
+    rules = {
+      all = { targets = [{ region = "us-east-1", registry_id = "222222222222", role_arn = "arn:aws:iam::222222222222:role/x", settings = "none" }] }
+    }
+  }
+
+  assert {
+    condition = {
+      for function, policy in aws_iam_role_policy.function : function => jsondecode(policy.policy).Statement[*].Sid if function != "report"
+      } == {
+      resolve-image = ["ReadSource", "WriteLogs"]
+      ensure-repo   = ["AssumeTargetRoles", "WriteLogs"]
+      copy-layers   = ["ReadSource", "AssumeTargetRoles", "WriteLogs"]
+      put-manifest  = ["ReadSource", "AssumeTargetRoles", "WriteLogs"]
+    }
+    error_message = "A policy has a statement for targets that there are not."
   }
 }
 
@@ -250,6 +434,13 @@ run "the_state_machine_invokes_the_aliases_and_delivers_logs_and_traces" {
 run "roles_are_assumed_by_their_own_service_for_their_own_resource" {
   command = plan
 
+  variables {
+    rules = {
+      all    = { targets = [{ region = "us-east-1" }] }
+      images = { tags = { include = ["v*"] }, targets = [{ region = "us-east-1" }] }
+    }
+  }
+
   assert {
     condition = alltrue([
       for role in aws_iam_role.function : jsondecode(role.assume_role_policy).Statement == [{
@@ -280,11 +471,16 @@ run "roles_are_assumed_by_their_own_service_for_their_own_resource" {
       Action    = "sts:AssumeRole"
       Principal = { Service = "events.amazonaws.com" }
       Condition = {
-        ArnEquals    = { "aws:SourceArn" = "arn:aws:events:eu-central-1:123456789012:rule/ecr-replicator-image-pushed" }
+        ArnEquals = {
+          "aws:SourceArn" = [
+            "arn:aws:events:eu-central-1:123456789012:rule/ecr-replicator-all",
+            "arn:aws:events:eu-central-1:123456789012:rule/ecr-replicator-images",
+          ]
+        }
         StringEquals = { "aws:SourceAccount" = "123456789012" }
       }
     }]
-    error_message = "The rule's role may be assumed for something else than this rule."
+    error_message = "The rules' role may be assumed for something else than these rules."
   }
 
   assert {
@@ -294,7 +490,7 @@ run "roles_are_assumed_by_their_own_service_for_their_own_resource" {
       Action   = ["states:StartExecution"]
       Resource = ["arn:aws:states:eu-central-1:123456789012:stateMachine:ecr-replicator-replicate-image"]
     }]
-    error_message = "The rule may do something else than start this state machine."
+    error_message = "The rules may do something else than start this state machine."
   }
 
   assert {
@@ -307,8 +503,8 @@ run "the_longest_names_fit_a_role" {
   command = plan
 
   variables {
-    name           = "a2345678901234567890123456789012"
-    target_regions = ["eu-central-1"]
+    name  = "a2345678901234567890123456789012"
+    rules = { all = { targets = [{ region = "eu-central-1" }] } }
   }
 
   override_data {
@@ -326,7 +522,14 @@ run "other_partitions_have_arns_of_their_own" {
   command = plan
 
   variables {
-    target_regions = ["cn-northwest-1"]
+    rules = {
+      all = {
+        targets = [
+          { region = "cn-northwest-1", kms_key_arn = "arn:aws-cn:kms:cn-northwest-1:222222222222:key/x" },
+          { region = "cn-northwest-1", registry_id = "222222222222", role_arn = "arn:aws-cn:iam::222222222222:role/x" },
+        ]
+      }
+    }
   }
 
   override_data {
@@ -366,8 +569,12 @@ run "a_policy_that_iam_would_not_take_is_found_by_the_plan" {
   command = plan
 
   variables {
-    repositories   = [for index in range(100) : "prod/application-${index}"]
-    target_regions = ["us-east-1", "eu-west-1"]
+    rules = {
+      all = {
+        repositories = { include = [for index in range(100) : "prod/application-${index}"] }
+        targets      = [{ region = "us-east-1" }, { region = "eu-west-1" }]
+      }
+    }
   }
 
   expect_failures = [

@@ -5,87 +5,148 @@ mock_provider "aws" {
 }
 
 variables {
-  target_regions = ["us-east-1", "eu-west-1"]
-  package_dir    = "./tests/packages"
+  rules       = { all = { targets = [{ region = "us-east-1" }, { region = "eu-west-1" }] } }
+  package_dir = "./tests/packages"
 }
 
-run "every_successful_push_matches_the_rule" {
+run "each_rule_is_an_event_rule" {
   command = plan
 
+  variables {
+    rules = {
+      all    = { untagged = true, targets = [{ region = "us-east-1" }] }
+      images = { repositories = { include = ["prod/*", "base"] }, tags = { include = ["v*"] }, targets = [{ region = "us-east-1" }] }
+    }
+  }
+
   assert {
-    condition = jsondecode(aws_cloudwatch_event_rule.image_pushed.event_pattern) == {
-      source      = ["aws.ecr", "ecr-replicator.replay"]
-      detail-type = ["ECR Image Action"]
-      detail = {
-        action-type     = ["PUSH"]
-        result          = ["SUCCESS"]
-        repository-name = [{ wildcard = "*" }]
+    condition = { for name, rule in aws_cloudwatch_event_rule.image_pushed : "${name} ${rule.name}" => rule.event_pattern } == {
+      "all ecr-replicator-all" = jsonencode({
+        source      = ["aws.ecr", "ecr-replicator.replay"]
+        detail-type = ["ECR Image Action"]
+        detail      = { action-type = ["PUSH"], result = ["SUCCESS"] }
+      })
+      "images ecr-replicator-images" = jsonencode({
+        source      = ["aws.ecr", "ecr-replicator.replay"]
+        detail-type = ["ECR Image Action"]
+        detail = {
+          action-type     = ["PUSH"]
+          result          = ["SUCCESS"]
+          repository-name = ["base", { prefix = "prod/" }]
+          "$or" = [
+            { image-tag = [{ prefix = "v" }, { prefix = "sha256-" }] },
+            {
+              image-tag = ["", { exists = false }]
+              artifact-media-type = [
+                { exists = false },
+                {
+                  anything-but = [
+                    "application/vnd.oci.image.config.v1+json",
+                    "application/vnd.docker.container.image.v1+json",
+                  ]
+                },
+              ]
+            },
+          ]
+        }
+      })
+    }
+    error_message = "An event pattern is not that of the successful pushes that its rule is for."
+  }
+
+  assert {
+    condition     = output.event_patterns == { for name, rule in aws_cloudwatch_event_rule.image_pushed : name => rule.event_pattern }
+    error_message = "The patterns that are told are not those that are applied."
+  }
+}
+
+run "the_longest_names_fit_an_event_rule" {
+  command = plan
+
+  variables {
+    name  = "a2345678901234567890123456789012"
+    rules = { a234567890123456789012345678901 = { targets = [{ region = "us-east-1" }] } }
+  }
+
+  assert {
+    condition     = [for rule in aws_cloudwatch_event_rule.image_pushed : length(rule.name)] == [64]
+    error_message = "The longest name of a rule is not the longest that EventBridge takes."
+  }
+}
+
+run "the_execution_gets_the_whole_event_and_the_rule" {
+  command = plan
+
+  variables {
+    rules = {
+      all    = { targets = [{ region = "us-east-1" }] }
+      images = { tags = { include = ["v*"] }, targets = [{ region = "us-east-1" }] }
+    }
+  }
+
+  assert {
+    condition = { for name, target in aws_cloudwatch_event_target.state_machine : name => target.input_transformer[0].input_template } == {
+      all    = "{\"event\": <aws.events.event.json>, \"rule\": \"all\"}"
+      images = "{\"event\": <aws.events.event.json>, \"rule\": \"images\"}"
+    }
+    error_message = "An input template is another one; mind that EventBridge only knows <aws.events.event.json> with its brackets unescaped."
+  }
+}
+
+run "the_state_machine_has_the_rules" {
+  command = plan
+
+  variables {
+    rules = {
+      all = { targets = [{ region = "us-east-1" }] }
+      images = {
+        repositories = { include = ["prod/*"] }
+        targets      = [{ region = "eu-west-1", repository_prefix = "mirror/", settings = "sync" }]
+        # What a template would take for its own, and what JSON and HTML escape.
+        repository_settings = { lifecycle_policy = "{\"$${a}\": \"%%{b} <c> \\\"d\\\" $states.input\"}" }
       }
     }
-    error_message = "The event pattern is not that of a successful push to any repository."
-  }
-}
-
-run "names_match_exactly_and_patterns_as_wildcards" {
-  command = plan
-
-  variables {
-    repositories = ["prod/*", "base", "*-release"]
   }
 
   assert {
-    condition = jsondecode(aws_cloudwatch_event_rule.image_pushed.event_pattern).detail.repository-name == [
-      "base", { wildcard = "prod/*" }, { wildcard = "*-release" },
-    ]
-    error_message = "The event pattern does not match the named repositories."
-  }
-}
-
-run "the_execution_gets_the_whole_event_the_rule_and_the_targets" {
-  command = plan
-
-  assert {
-    condition     = aws_cloudwatch_event_target.state_machine.input_transformer[0].input_template == "{\"event\": <aws.events.event.json>, \"rule\": \"ecr-replicator-image-pushed\", \"untagged\": false, \"targets\": [{\"region\":\"eu-west-1\"},{\"region\":\"us-east-1\"}]}"
-    error_message = "The input template is another one; mind that EventBridge only knows <aws.events.event.json> with its brackets unescaped."
-  }
-
-  assert {
-    condition = jsondecode(replace(aws_cloudwatch_event_target.state_machine.input_transformer[0].input_template, "<aws.events.event.json>", "{}")) == {
-      event    = {}
-      rule     = aws_cloudwatch_event_rule.image_pushed.name
-      untagged = false
-      targets  = [{ region = "eu-west-1" }, { region = "us-east-1" }]
-    }
-    error_message = "With an event in its place, the input is not JSON, or does not name the rule and the targets."
-  }
-}
-
-run "images_without_a_tag_are_replicated_where_they_are_asked_for" {
-  command = plan
-
-  variables {
-    untagged_images = true
-  }
-
-  assert {
-    condition     = strcontains(aws_cloudwatch_event_target.state_machine.input_transformer[0].input_template, "\"untagged\": true,")
-    error_message = "The execution is not told that images without a tag are asked for."
-  }
-
-  assert {
-    condition     = jsondecode(aws_iam_role_policy.function["resolve-image"].policy).Statement[0].Action == ["ecr:BatchGetImage", "ecr:DescribeImages"]
-    error_message = "resolve-image may not look for the index that an image without a tag is in."
+    condition = jsonencode(jsondecode(aws_sfn_state_machine.this.definition).States.ResolveImage.Arguments.Payload) == jsonencode({
+      execution = "{% $states.context.Execution.Name %}"
+      input     = "{% $states.context.Execution.Input %}"
+      rules = {
+        all = {
+          repositories = { include = ["*"], exclude = [] }
+          tags         = { include = ["*"], exclude = [] }
+          untagged     = false
+          targets      = [{ region = "us-east-1", settings = "create" }]
+        }
+        images = {
+          repositories       = { include = ["prod/*"], exclude = [] }
+          tags               = { include = ["*"], exclude = [] }
+          untagged           = false
+          targets            = [{ region = "eu-west-1", repository = { prefix = "mirror/" }, settings = "sync" }]
+          repositorySettings = { lifecyclePolicy = "{\"$${a}\": \"%%{b} <c> \\\"d\\\" $states.input\"}" }
+        }
+      }
+    })
+    error_message = "resolve-image is given something else than the execution, its input, and the rules."
   }
 }
 
 run "an_event_is_retried_for_a_day_and_then_kept_for_two_weeks" {
   command = plan
 
+  variables {
+    rules = {
+      all    = { targets = [{ region = "us-east-1" }] }
+      images = { tags = { include = ["v*"] }, targets = [{ region = "us-east-1" }] }
+    }
+  }
+
   assert {
-    condition = (
-      aws_cloudwatch_event_target.state_machine.retry_policy[0].maximum_event_age_in_seconds == 86400
-      && aws_cloudwatch_event_target.state_machine.retry_policy[0].maximum_retry_attempts == 185
-    )
+    condition = alltrue([
+      for target in aws_cloudwatch_event_target.state_machine :
+      target.retry_policy[0].maximum_event_age_in_seconds == 86400 && target.retry_policy[0].maximum_retry_attempts == 185
+    ])
     error_message = "A start that fails is not retried as long as EventBridge can."
   }
 
@@ -101,9 +162,16 @@ run "an_event_is_retried_for_a_day_and_then_kept_for_two_weeks" {
       Principal = { Service = "events.amazonaws.com" }
       Action    = "sqs:SendMessage"
       Resource  = "arn:aws:sqs:eu-central-1:123456789012:${aws_sqs_queue.dead_letters.name}"
-      Condition = { ArnEquals = { "aws:SourceArn" = "arn:aws:events:eu-central-1:123456789012:rule/${aws_cloudwatch_event_rule.image_pushed.name}" } }
+      Condition = {
+        ArnEquals = {
+          "aws:SourceArn" = [
+            "arn:aws:events:eu-central-1:123456789012:rule/ecr-replicator-all",
+            "arn:aws:events:eu-central-1:123456789012:rule/ecr-replicator-images",
+          ]
+        }
+      }
     }]
-    error_message = "Something else than the rule may write to the dead-letter queue."
+    error_message = "Something else than the rules may write to the dead-letter queue."
   }
 }
 
@@ -330,9 +398,9 @@ run "names_and_tags_are_everywhere" {
       for name in concat(
         values(aws_lambda_function.this)[*].function_name,
         values(aws_iam_role.function)[*].name,
+        values(aws_cloudwatch_event_rule.image_pushed)[*].name,
         values(aws_cloudwatch_metric_alarm.this)[*].alarm_name,
         [
-          aws_cloudwatch_event_rule.image_pushed.name,
           aws_iam_role.event_rule.name,
           aws_iam_role.state_machine.name,
           aws_sfn_state_machine.this.name,
@@ -349,9 +417,9 @@ run "names_and_tags_are_everywhere" {
         values(aws_lambda_function.this)[*].tags,
         values(aws_iam_role.function)[*].tags,
         values(aws_cloudwatch_log_group.function)[*].tags,
+        values(aws_cloudwatch_event_rule.image_pushed)[*].tags,
         values(aws_cloudwatch_metric_alarm.this)[*].tags,
         [
-          aws_cloudwatch_event_rule.image_pushed.tags,
           aws_cloudwatch_log_group.state_machine.tags,
           aws_iam_role.event_rule.tags,
           aws_iam_role.state_machine.tags,
@@ -366,6 +434,11 @@ run "names_and_tags_are_everywhere" {
 
 run "outputs_name_what_was_made" {
   command = plan
+
+  assert {
+    condition     = output.event_rule_names == { all = "ecr-replicator-all" }
+    error_message = "The event rules' names are others."
+  }
 
   assert {
     condition     = output.function_names == { for step in ["copy-layers", "ensure-repo", "put-manifest", "report", "resolve-image"] : step => "ecr-replicator-${step}" }

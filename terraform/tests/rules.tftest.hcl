@@ -50,25 +50,6 @@ run "what_may_be_written_is_written_here" {
         repository_settings = { tag_mutability = "MUTABLE" }
       }
     }
-    as_written = {
-      all = {
-        repositories = { include = ["*"], exclude = null }
-        tags         = null
-        untagged     = false
-        targets = [
-          { region = "eu-west-1", replace_prefix = { from = "a", to = "b" }, repository = null, repository_prefix = null },
-          { registry_id = null, role_arn = null, external_id = null, kms_key_arn = null, settings = "create" },
-        ]
-        repository_settings = {
-          tag_mutability            = null
-          tag_mutability_exclusions = null
-          scan_on_push              = null
-          tags                      = { anything = "goes" }
-          lifecycle_policy          = null
-          repository_policy         = null
-        }
-      }
-    }
   }
 
   assert {
@@ -77,18 +58,61 @@ run "what_may_be_written_is_written_here" {
   }
 }
 
+run "null_is_not_written" {
+  command = plan
+  module { source = "./modules/rules" }
+
+  variables {
+    rules = {
+      all = {
+        repositories = { include = null, exclude = null }
+        tags         = null
+        untagged     = null
+        targets = [{
+          region            = "eu-west-1"
+          repository        = null
+          repository_prefix = null
+          replace_prefix    = null
+          registry_id       = null
+          role_arn          = null
+          external_id       = null
+          kms_key_arn       = null
+          settings          = null
+        }]
+        repository_settings = {
+          tag_mutability            = null
+          tag_mutability_exclusions = null
+          scan_on_push              = null
+          tags                      = null
+          lifecycle_policy          = null
+          repository_policy         = null
+        }
+      }
+    }
+  }
+
+  assert {
+    condition = jsonencode(output.rules.all.definition) == jsonencode({
+      repositories = { include = ["*"], exclude = [] }
+      tags         = { include = ["*"], exclude = [] }
+      untagged     = false
+      targets      = [{ region = "eu-west-1", settings = "create" }]
+    })
+    error_message = "A member that is null does not take its default."
+  }
+}
+
 run "unknown_keys" {
   command = plan
   module { source = "./modules/rules" }
 
   variables {
-    rules = { all = { targets = [{ region = "us-east-1" }] } }
-    as_written = {
-      rule     = { target = [], targets = [] }
-      filters  = { repositories = { includes = [] }, tags = { only = [] } }
-      target   = { targets = [{ region = "us-east-1" }, { region = "us-east-1", prefix = "x" }] }
-      rename   = { targets = [{ replace_prefix = { from = "a", with = "b" } }] }
-      settings = { repository_settings = { encryption = "KMS" } }
+    rules = {
+      rule     = { target = [], targets = [{ region = "us-east-1" }] }
+      filters  = { repositories = { includes = [] }, tags = { only = [] }, targets = [{ region = "us-east-1" }] }
+      target   = { targets = [{ region = "us-east-1" }, { region = "us-east-2", prefix = "x" }] }
+      rename   = { repositories = { include = ["prod/*"] }, targets = [{ region = "eu-west-1", replace_prefix = { from = "prod/", to = "dr/", with = "b" } }] }
+      settings = { targets = [{ region = "us-east-1" }], repository_settings = { encryption = "KMS", tags = { anything = "goes" } } }
     }
   }
 

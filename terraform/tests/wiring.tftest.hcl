@@ -5,8 +5,11 @@ mock_provider "aws" {
 }
 
 variables {
-  target_regions = ["us-east-1"]
-  package_dir    = "./tests/packages"
+  rules = {
+    all    = { targets = [{ region = "us-east-1" }] }
+    images = { tags = { include = ["v*"] }, targets = [{ region = "us-east-1" }] }
+  }
+  package_dir = "./tests/packages"
 }
 
 # The mock makes values up that are no ARNs, and the provider refuses those.
@@ -37,8 +40,13 @@ override_resource {
 }
 
 override_resource {
-  target = aws_cloudwatch_event_rule.image_pushed
-  values = { arn = "arn:aws:events:eu-central-1:123456789012:rule/image-pushed" }
+  target = aws_cloudwatch_event_rule.image_pushed["all"]
+  values = { arn = "arn:aws:events:eu-central-1:123456789012:rule/all" }
+}
+
+override_resource {
+  target = aws_cloudwatch_event_rule.image_pushed["images"]
+  values = { arn = "arn:aws:events:eu-central-1:123456789012:rule/images" }
 }
 
 override_resource {
@@ -94,21 +102,26 @@ run "each_resource_refers_to_its_own" {
   }
 
   assert {
-    condition = (
-      aws_cloudwatch_event_target.state_machine.rule == aws_cloudwatch_event_rule.image_pushed.name
-      && aws_cloudwatch_event_target.state_machine.arn == aws_sfn_state_machine.this.arn
-      && aws_cloudwatch_event_target.state_machine.role_arn == aws_iam_role.event_rule.arn
-      && aws_cloudwatch_event_target.state_machine.dead_letter_config[0].arn == aws_sqs_queue.dead_letters.arn
-      && aws_iam_role_policy.event_rule.role == aws_iam_role.event_rule.name
-    )
-    error_message = "The rule's target is not the state machine, by the rule's role, with the dead-letter queue."
+    condition = aws_iam_role_policy.event_rule.role == aws_iam_role.event_rule.name && alltrue([
+      for name, target in aws_cloudwatch_event_target.state_machine :
+      target.rule == aws_cloudwatch_event_rule.image_pushed[name].name
+      && target.arn == aws_sfn_state_machine.this.arn
+      && target.role_arn == aws_iam_role.event_rule.arn
+      && target.dead_letter_config[0].arn == aws_sqs_queue.dead_letters.arn
+    ])
+    error_message = "A rule's target is not the state machine, by the rules' role, with the dead-letter queue."
+  }
+
+  assert {
+    condition     = keys(aws_cloudwatch_event_target.state_machine) == ["all", "images"]
+    error_message = "A rule has no target."
   }
 
   assert {
     condition = (
       output.state_machine_arn == aws_sfn_state_machine.this.arn
-      && output.event_rule_arn == aws_cloudwatch_event_rule.image_pushed.arn
-      && output.event_rule_name == aws_cloudwatch_event_rule.image_pushed.name
+      && output.event_rule_arns == { for name, rule in aws_cloudwatch_event_rule.image_pushed : name => rule.arn }
+      && output.event_rule_names == { for name, rule in aws_cloudwatch_event_rule.image_pushed : name => rule.name }
       && output.dead_letter_queue_arn == aws_sqs_queue.dead_letters.arn
       && output.dead_letter_queue_url == aws_sqs_queue.dead_letters.url
     )
@@ -118,17 +131,17 @@ run "each_resource_refers_to_its_own" {
   # Roles, ARNs and versions that were all the same would prove nothing.
   assert {
     condition = length(distinct(concat(
+      values(aws_cloudwatch_event_rule.image_pushed)[*].arn,
       values(aws_iam_role.function)[*].arn,
       values(aws_lambda_function.this)[*].version,
       [
-        aws_cloudwatch_event_rule.image_pushed.arn,
         aws_cloudwatch_log_group.state_machine.arn,
         aws_iam_role.event_rule.arn,
         aws_iam_role.state_machine.arn,
         aws_sfn_state_machine.this.arn,
         aws_sqs_queue.dead_letters.arn,
       ],
-    ))) == 16
+    ))) == 17
     error_message = "The mocked values are not distinct."
   }
 }

@@ -3,7 +3,7 @@
 
 locals {
   definitions = {
-    for name, rule in var.rules : name => {
+    for name, rule in local.rules : name => {
       for member, value in {
         repositories = rule.repositories
         tags         = rule.tags
@@ -32,7 +32,7 @@ locals {
   }
 
   overrides = {
-    for name, rule in var.rules : name => jsonencode({
+    for name, rule in local.rules : name => jsonencode({
       for member, value in {
         tagMutability           = rule.repository_settings.tag_mutability
         tagMutabilityExclusions = rule.repository_settings.tag_mutability_exclusions

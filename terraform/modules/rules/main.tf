@@ -1,9 +1,17 @@
 # What the rules come to: the event patterns, what the state machine is given, and what may be read and written. Makes nothing.
 
+module "types" {
+  source = "./types"
+
+  rules = var.rules
+}
+
 locals {
+  rules = module.types.rules
+
   # Targets with what is not said about them. A rename takes `from` off a name's beginning and puts `to` there; it can be undone.
   targets = flatten([
-    for name, rule in var.rules : [
+    for name, rule in local.rules : [
       for index, target in rule.targets : {
         rule     = name
         label    = "rule ${name}, targets[${index}]"
@@ -23,7 +31,7 @@ locals {
   # One for each pattern of a target's rule: what the repositories that it includes are called at the target.
   names = flatten([
     for position, target in local.targets : [
-      for pattern in var.rules[target.rule].repositories.include : merge(target, {
+      for pattern in local.rules[target.rule].repositories.include : merge(target, {
         position = position
         source   = pattern
         target   = target.fixed != null ? target.fixed : "${target.to}${trimprefix(pattern, target.from)}"
@@ -33,7 +41,7 @@ locals {
 
   # What a rule's targets are, for the permissions.
   targets_by_rule = {
-    for name in keys(var.rules) : name => [
+    for name in keys(local.rules) : name => [
       for position, target in local.targets : {
         region       = target.region
         account      = target.account

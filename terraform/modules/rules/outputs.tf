@@ -6,7 +6,7 @@ output "problems" {
 output "rules" {
   description = "The rules by name: each one's event pattern, its definition for the state machine, and its repositories and targets."
   value = {
-    for name, rule in var.rules : name => {
+    for name, rule in local.rules : name => {
       definition   = local.definitions[name]
       event_detail = local.event_details[name]
       repositories = rule.repositories.include

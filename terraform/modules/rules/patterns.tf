@@ -9,12 +9,12 @@ locals {
   ]
 
   tags_are_filtered = {
-    for name, rule in var.rules : name => !contains(rule.tags.include, "*") || length(rule.tags.exclude) > 0
+    for name, rule in local.rules : name => !contains(rule.tags.include, "*") || length(rule.tags.exclude) > 0
   }
 
   # A pattern with its only * at the end is a prefix, which costs EventBridge less than a wildcard does.
   include_matchers = {
-    for name, rule in var.rules : name => {
+    for name, rule in local.rules : name => {
       for field, patterns in { repositories = rule.repositories.include, tags = rule.tags.include } : field => concat(
         [for pattern in patterns : pattern if !strcontains(pattern, "*")],
         [for pattern in patterns : { prefix = trimsuffix(pattern, "*") } if can(regex("^[^*]+[*]$", pattern))],
@@ -25,7 +25,7 @@ locals {
 
   # No matcher at all is every repository.
   repository_matchers = {
-    for name, rule in var.rules : name => concat(
+    for name, rule in local.rules : name => concat(
       [
         for patterns in [rule.repositories.exclude] : { anything-but = { wildcard = patterns } }
         if contains(rule.repositories.include, "*") && length(patterns) > 0
@@ -37,7 +37,7 @@ locals {
   # Cosign's tags (sha256-<hex>.sig, .att, .sbom) pass: whether one is of the rule, what it refers to says, and resolve-image looks.
   # An empty tag is none.
   tag_matchers = {
-    for name, rule in var.rules : name => concat(
+    for name, rule in local.rules : name => concat(
       [for tags in [[""]] : { anything-but = tags } if !local.tags_are_filtered[name]],
       [
         for patterns in [rule.tags.exclude] : { anything-but = { wildcard = concat([""], patterns) } }
@@ -52,7 +52,7 @@ locals {
   no_tag = ["", { exists = false }]
 
   event_details = {
-    for name, rule in var.rules : name => merge(
+    for name, rule in local.rules : name => merge(
       {
         action-type = ["PUSH"]
         result      = ["SUCCESS"]

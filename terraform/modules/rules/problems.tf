@@ -31,9 +31,9 @@ locals {
     ]
   }
 
-  # What is no object has no keys; its type is the other variable's concern.
+  # The types drop what they do not know, so the keys are those that are written. What is no object has none.
   keyed = flatten([
-    for name, rule in try({ for name, rule in var.as_written : name => rule }, {}) : concat(
+    for name, rule in try({ for name, rule in var.rules : name => rule }, {}) : concat(
       [
         { label = "rule ${name}", keys = try(keys(rule), []), known = local.known_keys.rule },
         { label = "rule ${name}, repositories", keys = try(keys(rule.repositories), []), known = local.known_keys.filter },
@@ -65,21 +65,21 @@ locals {
   ])
 
   rule_problems = concat(
-    [for count in [length(var.rules)] : "There is no rule: name at least one, such as all." if count == 0],
+    [for count in [length(local.rules)] : "There is no rule: name at least one, such as all." if count == 0],
     [
-      for name in keys(var.rules) : "rule ${name}: a rule's name has 1 to 31 lower-case letters, digits and hyphens, and begins with a letter."
+      for name in keys(local.rules) : "rule ${name}: a rule's name has 1 to 31 lower-case letters, digits and hyphens, and begins with a letter."
       if !can(regex("^[a-z][a-z0-9-]{0,30}$", name))
     ],
     [
-      for name, rule in var.rules : "rule ${name}: repositories.include is empty; leave it out for all of them."
+      for name, rule in local.rules : "rule ${name}: repositories.include is empty; leave it out for all of them."
       if length(rule.repositories.include) == 0
     ],
     [
-      for name, rule in var.rules : "rule ${name}: tags.include is empty; leave it out for all of them."
+      for name, rule in local.rules : "rule ${name}: tags.include is empty; leave it out for all of them."
       if length(rule.tags.include) == 0
     ],
     flatten([
-      for name, rule in var.rules : [
+      for name, rule in local.rules : [
         for pattern in concat(rule.repositories.include, rule.repositories.exclude) : join(" ", [
           "rule ${name}: a repository is a name such as prod/app or a pattern such as prod/*, of lower-case letters, digits, . _ - /",
           "and single *; \"${pattern}\" is neither.",
@@ -87,18 +87,18 @@ locals {
       ]
     ]),
     flatten([
-      for name, rule in var.rules : [
+      for name, rule in local.rules : [
         for pattern in concat(rule.tags.include, rule.tags.exclude) : join(" ", [
           "rule ${name}: a tag is one such as latest or a pattern such as v*, of letters, digits, . _ - and single *;",
           "\"${pattern}\" is neither.",
         ]) if !can(regex(local.tag_pattern, pattern)) || strcontains(pattern, "**")
       ]
     ]),
-    [for name, rule in var.rules : "rule ${name}: there is no target; name at least one." if length(rule.targets) == 0],
+    [for name, rule in local.rules : "rule ${name}: there is no target; name at least one." if length(rule.targets) == 0],
   )
 
   target_problems = flatten([
-    for name, rule in var.rules : [
+    for name, rule in local.rules : [
       for index, target in rule.targets : [
         for problem in [
           {
@@ -165,7 +165,7 @@ locals {
 
   settings_problems = concat(
     flatten([
-      for name, rule in var.rules : [
+      for name, rule in local.rules : [
         for problem in [
           {
             found = local.overrides[name] != "{}" && alltrue([for target in rule.targets : target.settings == "none"])

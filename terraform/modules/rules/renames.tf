@@ -5,7 +5,7 @@ locals {
   # the other one matches.
   expressions = {
     for pattern in distinct(concat(
-      flatten([for rule in var.rules : concat(rule.repositories.include, rule.repositories.exclude)]),
+      flatten([for rule in local.rules : concat(rule.repositories.include, rule.repositories.exclude)]),
       local.names[*].target,
     )) : pattern => "^${replace(replace(pattern, ".", "[.]"), "*", ".*")}$"
   }
@@ -17,10 +17,10 @@ locals {
     ],
     [
       for target in local.targets : "${target.label}: a repository has one name there, so the rule includes exactly one, and by its name."
-      if target.fixed != null && !can(regex("^[^*]+$", one(var.rules[target.rule].repositories.include)))
+      if target.fixed != null && !can(regex("^[^*]+$", one(local.rules[target.rule].repositories.include)))
     ],
     flatten([
-      for name, rule in var.rules : [
+      for name, rule in local.rules : [
         for index, target in rule.targets : [
           for problem in [
             {
@@ -58,7 +58,7 @@ locals {
     ],
     distinct(flatten([
       for name in local.names : [
-        for other, rule in var.rules : [
+        for other, rule in local.rules : [
           for pattern in rule.repositories.include : join(" ", [
             "${name.label}: the copy ${name.target} is in the source region, where rule ${other} includes ${pattern}, and would",
             "replicate it again, without end; exclude ${name.target} there.",
@@ -95,7 +95,7 @@ locals {
         "and so would ${pair.meets} by ${pair.other.label}; exclude ${pair.meets} from rule ${pair.other.rule}, or rename one of them.",
       ])
       if pair.meets != pair.one.source && !anytrue([
-        for excluded in var.rules[pair.other.rule].repositories.exclude : can(regex(local.expressions[excluded], pair.meets))
+        for excluded in local.rules[pair.other.rule].repositories.exclude : can(regex(local.expressions[excluded], pair.meets))
       ])
     ]),
   )

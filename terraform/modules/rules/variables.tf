@@ -1,10 +1,3 @@
-variable "as_written" {
-  description = "The same rules once more. A conversion to a type drops the keys that the type does not have, so unknown ones are looked for here."
-  type        = any
-  default     = {}
-  nullable    = false
-}
-
 variable "origin" {
   description = "Where images are pushed to: the source."
   type = object({
@@ -16,39 +9,8 @@ variable "origin" {
 }
 
 variable "rules" {
-  description = "Replication rules, by name."
-  type = map(object({
-    repositories = optional(object({
-      include = optional(list(string), ["*"])
-      exclude = optional(list(string), [])
-    }), {})
-    tags = optional(object({
-      include = optional(list(string), ["*"])
-      exclude = optional(list(string), [])
-    }), {})
-    untagged = optional(bool, false)
-    targets = list(object({
-      region            = string
-      repository        = optional(string)
-      repository_prefix = optional(string)
-      replace_prefix = optional(object({
-        from = string
-        to   = string
-      }))
-      registry_id = optional(string)
-      role_arn    = optional(string)
-      external_id = optional(string)
-      kms_key_arn = optional(string)
-      settings    = optional(string, "create")
-    }))
-    repository_settings = optional(object({
-      tag_mutability            = optional(string)
-      tag_mutability_exclusions = optional(list(string))
-      scan_on_push              = optional(bool)
-      tags                      = optional(map(string))
-      lifecycle_policy          = optional(string)
-      repository_policy         = optional(string)
-    }), {})
-  }))
+  description = "Replication rules, by name, as they are written: the module types has the type."
+  # A type would drop the keys that it does not have before anybody could say that they are unknown.
+  type     = any
   nullable = false
 }
