@@ -1,37 +1,45 @@
 #!/bin/sh
-# Starts an execution for each push event in the dead-letter queue, as the event rule would have, and takes the event off the
+# Starts an execution for each push event in the dead-letter queue, as its event rule would have, and takes the event off the
 # queue. Needs the AWS CLI, with credentials for the account and the source region.
 #
 # usage: replay-dead-letters.sh [name]    the module's `name`, ecr-replicator by default
 set -eu
 
-rule=${1:-ecr-replicator}-image-pushed
 placeholder='<aws.events.event.json>'
 
-queue_url=$(aws sqs get-queue-url --queue-name "$rule-dead-letters" --query QueueUrl --output text)
-target() {
-  aws events list-targets-by-rule --rule "$rule" --query "Targets[0].$1" --output text
-}
-state_machine_arn=$(target Arn)
-template=$(target InputTransformer.InputTemplate)
-case $template in
-  *"$placeholder"*) ;;
-  *) echo "the rule $rule has another input template than the module's: $template" >&2 && exit 1 ;;
-esac
-before=${template%%"$placeholder"*}
-after=${template#*"$placeholder"}
+queue_url=$(aws sqs get-queue-url --queue-name "${1:-ecr-replicator}-image-pushed-dead-letters" --query QueueUrl --output text)
 
 replayed=0
 failed=0
 tab=$(printf '\t')
 while :; do
   message=$(aws sqs receive-message --queue-url "$queue_url" --wait-time-seconds 5 --visibility-timeout 300 \
-    --query 'Messages[0].[MessageId, ReceiptHandle, Body]' --output text)
+    --message-attribute-names RULE_ARN \
+    --query 'Messages[0].[MessageId, ReceiptHandle, MessageAttributes.RULE_ARN.StringValue, Body]' --output text)
   [ "$message" != None ] || break
   id=${message%%"$tab"*}
   message=${message#*"$tab"}
   receipt_handle=${message%%"$tab"*}
+  message=${message#*"$tab"}
+  rule=${message%%"$tab"*}
+  rule=${rule##*/}
   body=${message#*"$tab"}
+
+  # The rule's target as it is now; a rule that is gone has none.
+  target=$(aws events list-targets-by-rule --rule "$rule" --query 'Targets[0].[Arn, InputTransformer.InputTemplate]' \
+    --output text 2>&1) || :
+  case $target in
+    *"$tab"*"$placeholder"*) ;;
+    *)
+      echo "$id stays in the queue: the rule $rule has no target such as the module's: $target" >&2
+      failed=$((failed + 1))
+      continue
+      ;;
+  esac
+  state_machine_arn=${target%%"$tab"*}
+  template=${target#*"$tab"}
+  before=${template%%"$placeholder"*}
+  after=${template#*"$placeholder"}
 
   # EventBridge keeps the event as it came; where it keeps the target's input, that is the input already.
   case $body in

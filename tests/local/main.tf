@@ -36,11 +36,10 @@ module "ecr_replicator" {
   source = "../../terraform"
 
   name                = var.name
-  target_regions      = var.target_regions
+  rules               = var.rules
   package_dir         = var.package_dir
   architecture        = var.architecture
   copy_layers         = var.copy_layers
-  untagged_images     = var.untagged_images
   execution_log_level = "ALL"
   log_retention_days  = 1
 }

@@ -3,9 +3,14 @@ output "dead_letter_queue_url" {
   value       = module.ecr_replicator.dead_letter_queue_url
 }
 
-output "event_rule_name" {
-  description = "Name of the rule that starts an execution for each push."
-  value       = module.ecr_replicator.event_rule_name
+output "event_patterns" {
+  description = "The event patterns, as JSON, by replication rule."
+  value       = module.ecr_replicator.event_patterns
+}
+
+output "event_rule_names" {
+  description = "Names of the EventBridge rules that start an execution for each push, by replication rule."
+  value       = module.ecr_replicator.event_rule_names
 }
 
 output "function_names" {

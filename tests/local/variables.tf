@@ -43,16 +43,13 @@ variable "region" {
   nullable    = false
 }
 
-variable "target_regions" {
-  description = "Regions to replicate to."
-  type        = set(string)
-  default     = ["eu-west-1", "us-east-1", "ap-northeast-1"]
-  nullable    = false
-}
-
-variable "untagged_images" {
-  description = "Whether images that are pushed without a tag are replicated."
-  type        = bool
-  default     = false
-  nullable    = false
+variable "rules" {
+  description = "Replication rules, by name, as the module takes them."
+  type        = any
+  default = {
+    all = {
+      targets = [{ region = "eu-west-1" }, { region = "us-east-1" }, { region = "ap-northeast-1" }]
+    }
+  }
+  nullable = false
 }

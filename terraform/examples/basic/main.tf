@@ -26,9 +26,13 @@ resource "aws_sns_topic" "alarms" {
 module "ecr_replicator" {
   source = "../.."
 
-  repositories   = ["prod/*"]
-  target_regions = ["eu-west-1", "us-east-1", "ap-northeast-1"]
-  alarm_actions  = [aws_sns_topic.alarms.arn]
+  rules = {
+    production = {
+      repositories = { include = ["prod/*"] }
+      targets      = [{ region = "eu-west-1" }, { region = "us-east-1" }, { region = "ap-northeast-1" }]
+    }
+  }
+  alarm_actions = [aws_sns_topic.alarms.arn]
 }
 
 output "state_machine_console_url" {
