@@ -120,14 +120,85 @@ run "unknown_keys" {
 
   assert {
     condition = output.problems == [
-      "rule filters, repositories: there is no includes here, only include, exclude.",
-      "rule filters, tags: there is no only here, only include, exclude.",
+      "rule filters, repositories: there is no includes here, only exclude, include.",
+      "rule filters, tags: there is no only here, only exclude, include.",
       "rule rename, targets[0].replace_prefix: there is no with here, only from, to.",
-      "rule rule: there is no target here, only repositories, tags, untagged, targets, repository_settings.",
-      "rule settings, repository_settings: there is no encryption here, only tag_mutability, tag_mutability_exclusions, scan_on_push, tags, lifecycle_policy, repository_policy.",
-      "rule target, targets[1]: there is no prefix here, only region, repository, repository_prefix, replace_prefix, registry_id, role_arn, external_id, kms_key_arn, settings.",
+      "rule rule: there is no target here, only repositories, repository_settings, tags, targets, untagged.",
+      "rule settings, repository_settings: there is no encryption here, only lifecycle_policy, repository_policy, scan_on_push, tag_mutability, tag_mutability_exclusions, tags.",
+      "rule target, targets[1]: there is no prefix here, only external_id, kms_key_arn, region, registry_id, replace_prefix, repository, repository_prefix, role_arn, settings.",
     ]
     error_message = "The unknown keys are others: ${join("\n", output.problems)}"
+  }
+}
+
+run "values_of_a_wrong_type" {
+  command = plan
+  module { source = "./modules/rules" }
+
+  variables {
+    rules = {
+      a-null         = null
+      b-text         = "eu-west-1"
+      c-without      = { untagged = false }
+      d-bool         = { untagged = "maybe", targets = [{ region = "us-east-1" }] }
+      e-filter       = { tags = ["v*"], repositories = "prod/*", targets = [{ region = "us-east-1" }] }
+      f-list         = { tags = { include = "v*", exclude = [null] }, repositories = { include = {}, exclude = [["a"]] }, targets = [] }
+      g-targets      = { targets = { region = "us-east-1" } }
+      h-target       = { targets = ["us-east-1", null, {}, { region = ["us-east-1"], registry_id = 222222222222 }] }
+      i-rename       = { targets = [{ region = "us-east-1", replace_prefix = "x" }, { region = "us-east-1", replace_prefix = { from = "x" } }] }
+      j-settings     = { targets = [{ region = "us-east-1" }], repository_settings = { tags = { a = null }, lifecycle_policy = { rules = [] } } }
+      k-settings-too = { targets = [{ region = "us-east-1" }], repository_settings = { tags = ["a"], scan_on_push = [], tag_mutability_exclusions = "a" } }
+      l-unknown      = { target = [] }
+    }
+  }
+
+  expect_failures = [output.rules]
+
+  assert {
+    condition = output.problems == [
+      "rule a-null is null.",
+      "rule b-text is no object.",
+      "rule c-without: targets is missing.",
+      "rule d-bool: untagged is to be true or false.",
+      "rule e-filter, repositories is no object.",
+      "rule e-filter, tags is no object.",
+      "rule f-list, repositories: exclude is to be a list of texts.",
+      "rule f-list, repositories: include is to be a list of texts.",
+      "rule f-list, tags: exclude is to be a list of texts.",
+      "rule f-list, tags: include is to be a list of texts.",
+      "rule g-targets: targets is to be a list of objects.",
+      "rule g-targets, targets[region] is no object.",
+      "rule h-target: targets is to be a list of objects.",
+      "rule h-target, targets[0] is no object.",
+      "rule h-target, targets[2]: region is missing.",
+      "rule h-target, targets[3]: region is to be a text.",
+      "rule i-rename, targets[0].replace_prefix is no object.",
+      "rule i-rename, targets[1].replace_prefix: to is missing.",
+      "rule j-settings, repository_settings: lifecycle_policy is to be a text.",
+      "rule j-settings, repository_settings: tags is to be a map of texts.",
+      "rule k-settings-too, repository_settings: scan_on_push is to be true or false.",
+      "rule k-settings-too, repository_settings: tag_mutability_exclusions is to be a list of texts.",
+      "rule k-settings-too, repository_settings: tags is to be a map of texts.",
+      "rule l-unknown: targets is missing.",
+      "rule l-unknown: there is no target here, only repositories, repository_settings, tags, targets, untagged.",
+    ]
+    error_message = "The problems are others: ${join("\n", output.problems)}"
+  }
+}
+
+run "rules_that_are_no_map" {
+  command = plan
+  module { source = "./modules/rules" }
+
+  variables {
+    rules = "all"
+  }
+
+  expect_failures = [output.rules]
+
+  assert {
+    condition     = output.problems == ["The rules are a map of objects, by name."]
+    error_message = "The problems are others: ${join("\n", output.problems)}"
   }
 }
 

@@ -3,7 +3,8 @@
 module "types" {
   source = "./types"
 
-  rules = var.rules
+  # Those that have the types' shape.
+  rules = { for name, rule in try({ for name, rule in var.rules : name => rule }, {}) : name => rule if length(local.shape_problems) == 0 }
 }
 
 locals {

@@ -13,56 +13,17 @@ locals {
   largest_rules = 200000
 
   problems = concat(
+    local.shape_problems,
     local.unknown_keys,
-    local.rule_problems,
-    local.target_problems,
-    local.rename_problems,
-    local.settings_problems,
-    local.size_problems,
+    # Of rules without a shape there is nothing more to say.
+    length(local.shape_problems) > 0 ? [] : concat(
+      local.rule_problems,
+      local.target_problems,
+      local.rename_problems,
+      local.settings_problems,
+      local.size_problems,
+    ),
   )
-
-  known_keys = {
-    rule                = ["repositories", "tags", "untagged", "targets", "repository_settings"]
-    filter              = ["include", "exclude"]
-    replace_prefix      = ["from", "to"]
-    repository_settings = ["tag_mutability", "tag_mutability_exclusions", "scan_on_push", "tags", "lifecycle_policy", "repository_policy"]
-    target = [
-      "region", "repository", "repository_prefix", "replace_prefix", "registry_id", "role_arn", "external_id", "kms_key_arn", "settings",
-    ]
-  }
-
-  # The types drop what they do not know, so the keys are those that are written. What is no object has none.
-  keyed = flatten([
-    for name, rule in try({ for name, rule in var.rules : name => rule }, {}) : concat(
-      [
-        { label = "rule ${name}", keys = try(keys(rule), []), known = local.known_keys.rule },
-        { label = "rule ${name}, repositories", keys = try(keys(rule.repositories), []), known = local.known_keys.filter },
-        { label = "rule ${name}, tags", keys = try(keys(rule.tags), []), known = local.known_keys.filter },
-        {
-          label = "rule ${name}, repository_settings"
-          keys  = try(keys(rule.repository_settings), [])
-          known = local.known_keys.repository_settings
-        },
-      ],
-      try([
-        for index, target in rule.targets : [
-          { label = "rule ${name}, targets[${index}]", keys = try(keys(target), []), known = local.known_keys.target },
-          {
-            label = "rule ${name}, targets[${index}].replace_prefix"
-            keys  = try(keys(target.replace_prefix), [])
-            known = local.known_keys.replace_prefix
-          },
-        ]
-      ], []),
-    )
-  ])
-
-  unknown_keys = flatten([
-    for object in local.keyed : [
-      for key in object.keys : "${object.label}: there is no ${key} here, only ${join(", ", object.known)}."
-      if !contains(object.known, key)
-    ]
-  ])
 
   rule_problems = concat(
     [for count in [length(local.rules)] : "There is no rule: name at least one, such as all." if count == 0],
