@@ -60,6 +60,16 @@ run "each_rule_is_an_event_rule" {
   }
 }
 
+run "a_rule_may_name_what_is_not_made_yet" {
+  command = plan
+  module { source = "./tests/key_made_beside" }
+
+  assert {
+    condition     = output.event_rule_names == { all = "ecr-replicator-all" }
+    error_message = "The rules are not planned until their keys and roles are there."
+  }
+}
+
 run "the_longest_names_fit_an_event_rule" {
   command = plan
 

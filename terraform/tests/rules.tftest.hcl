@@ -104,7 +104,7 @@ run "null_is_not_written" {
 
 run "unknown_keys" {
   command = plan
-  module { source = "./modules/rules" }
+  module { source = "./modules/rules/shapes" }
 
   variables {
     rules = {
@@ -115,8 +115,6 @@ run "unknown_keys" {
       settings = { targets = [{ region = "us-east-1" }], repository_settings = { encryption = "KMS", tags = { anything = "goes" } } }
     }
   }
-
-  expect_failures = [output.rules]
 
   assert {
     condition = output.problems == [
@@ -131,9 +129,20 @@ run "unknown_keys" {
   }
 }
 
-run "values_of_a_wrong_type" {
+run "unknown_keys_are_refused" {
   command = plan
   module { source = "./modules/rules" }
+
+  variables {
+    rules = { all = { tag = ["v*"], targets = [{ region = "us-east-1" }] } }
+  }
+
+  expect_failures = [output.shaped]
+}
+
+run "values_of_a_wrong_type" {
+  command = plan
+  module { source = "./modules/rules/shapes" }
 
   variables {
     rules = {
@@ -151,8 +160,6 @@ run "values_of_a_wrong_type" {
       l-unknown      = { target = [] }
     }
   }
-
-  expect_failures = [output.rules]
 
   assert {
     condition = output.problems == [
@@ -188,13 +195,11 @@ run "values_of_a_wrong_type" {
 
 run "rules_that_are_no_map" {
   command = plan
-  module { source = "./modules/rules" }
+  module { source = "./modules/rules/shapes" }
 
   variables {
     rules = "all"
   }
-
-  expect_failures = [output.rules]
 
   assert {
     condition     = output.problems == ["The rules are a map of objects, by name."]

@@ -1,10 +1,15 @@
 # What the rules come to: the event patterns, what the state machine is given, and what may be read and written. Makes nothing.
 
+module "shapes" {
+  source = "./shapes"
+
+  rules = var.rules
+}
+
 module "types" {
   source = "./types"
 
-  # Those that have the types' shape.
-  rules = { for name, rule in try({ for name, rule in var.rules : name => rule }, {}) : name => rule if length(local.shape_problems) == 0 }
+  rules = var.rules
 }
 
 locals {

@@ -21,3 +21,14 @@ output "rules" {
     error_message = join("\n", local.problems)
   }
 }
+
+# By itself, because rules of a wrong type are no input to anything else.
+output "shaped" {
+  description = "Whether the rules have values of the right types, and no unknown keys; there is no other answer."
+  value       = true
+
+  precondition {
+    condition     = length(module.shapes.problems) == 0
+    error_message = join("\n", module.shapes.problems)
+  }
+}

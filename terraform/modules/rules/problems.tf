@@ -13,16 +13,11 @@ locals {
   largest_rules = 200000
 
   problems = concat(
-    local.shape_problems,
-    local.unknown_keys,
-    # Of rules without a shape there is nothing more to say.
-    length(local.shape_problems) > 0 ? [] : concat(
-      local.rule_problems,
-      local.target_problems,
-      local.rename_problems,
-      local.settings_problems,
-      local.size_problems,
-    ),
+    local.rule_problems,
+    local.target_problems,
+    local.rename_problems,
+    local.settings_problems,
+    local.size_problems,
   )
 
   rule_problems = concat(

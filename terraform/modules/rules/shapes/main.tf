@@ -1,5 +1,16 @@
-# What can be said of rules before they have their types. Terraform's own error would not say which rule has the value of a wrong
-# type, and with a type it drops the keys that the type does not have.
+# What can be said of rules without their types. Terraform's own error may not say which rule has the value of a wrong type, and with
+# a type it drops the keys that the type does not have.
+
+variable "rules" {
+  description = "Replication rules, by name, as they are written."
+  type        = any
+  nullable    = false
+}
+
+output "problems" {
+  description = "What is wrong with the rules' shape, a line each."
+  value       = local.problems
+}
 
 locals {
   members = {
@@ -76,7 +87,7 @@ locals {
     )
   ])
 
-  shape_problems = concat(
+  problems = concat(
     [for wrong in [!can(keys(var.rules))] : "The rules are a map of objects, by name." if wrong],
     flatten([
       for object in local.objects : concat(
@@ -102,12 +113,11 @@ locals {
         ],
       )
     ]),
+    flatten([
+      for object in local.objects : [
+        for key in try(keys(object.value), []) : "${object.label}: there is no ${key} here, only ${join(", ", keys(object.members))}."
+        if !contains(keys(object.members), key)
+      ]
+    ]),
   )
-
-  unknown_keys = flatten([
-    for object in local.objects : [
-      for key in try(keys(object.value), []) : "${object.label}: there is no ${key} here, only ${join(", ", keys(object.members))}."
-      if !contains(keys(object.members), key)
-    ]
-  ])
 }
