@@ -123,8 +123,8 @@ locals {
         Action   = ["ecr:DescribeRepositories"]
         Resource = local.target_repository_arns.described
       },
-      # ECR asks for these of whoever creates a repository with KMS encryption, which the source's settings may want. Where no target
-      # names a key, the target region chooses one; but ECR alone can use it.
+      # ECR asks for these of whoever creates a repository with KMS encryption, which the source's settings may want. Where no
+      # target names a key, the target region chooses one; but ECR alone can use it.
       {
         Sid    = "EncryptTarget"
         Effect = "Allow"

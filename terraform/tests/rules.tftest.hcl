@@ -117,7 +117,7 @@ run "unknown_keys" {
   }
 
   assert {
-    condition = output.problems == [
+    condition = output.unknown_keys == [
       "rule filters, repositories: there is no includes here, only exclude, include.",
       "rule filters, tags: there is no only here, only exclude, include.",
       "rule rename, targets[0].replace_prefix: there is no with here, only from, to.",
@@ -125,7 +125,7 @@ run "unknown_keys" {
       "rule settings, repository_settings: there is no encryption here, only lifecycle_policy, repository_policy, scan_on_push, tag_mutability, tag_mutability_exclusions, tags.",
       "rule target, targets[1]: there is no prefix here, only external_id, kms_key_arn, region, registry_id, replace_prefix, repository, repository_prefix, role_arn, settings.",
     ]
-    error_message = "The unknown keys are others: ${join("\n", output.problems)}"
+    error_message = "The unknown keys are others: ${join("\n", output.unknown_keys)}"
   }
 }
 
@@ -138,6 +138,23 @@ run "unknown_keys_are_refused" {
   }
 
   expect_failures = [output.shaped]
+
+  assert {
+    condition     = output.problems == []
+    error_message = "Beside the unknown key there are problems, which may be why the plan is refused."
+  }
+}
+
+run "values_of_a_wrong_type_are_refused" {
+  command = plan
+  module { source = "./modules/rules" }
+
+  variables {
+    # Terraform itself makes a map of it.
+    rules = { all = { targets = [{ region = "us-east-1" }], repository_settings = { tags = { a = null } } } }
+  }
+
+  expect_failures = [output.shaped, output.rules]
 }
 
 run "values_of_a_wrong_type" {
@@ -162,7 +179,7 @@ run "values_of_a_wrong_type" {
   }
 
   assert {
-    condition = output.problems == [
+    condition = output.wrong_types == [
       "rule a-null is null.",
       "rule b-text is no object.",
       "rule c-without: targets is missing.",
@@ -187,9 +204,8 @@ run "values_of_a_wrong_type" {
       "rule k-settings-too, repository_settings: tag_mutability_exclusions is to be a list of texts.",
       "rule k-settings-too, repository_settings: tags is to be a map of texts.",
       "rule l-unknown: targets is missing.",
-      "rule l-unknown: there is no target here, only repositories, repository_settings, tags, targets, untagged.",
     ]
-    error_message = "The problems are others: ${join("\n", output.problems)}"
+    error_message = "The problems are others: ${join("\n", output.wrong_types)}"
   }
 }
 
@@ -202,8 +218,8 @@ run "rules_that_are_no_map" {
   }
 
   assert {
-    condition     = output.problems == ["The rules are a map of objects, by name."]
-    error_message = "The problems are others: ${join("\n", output.problems)}"
+    condition     = output.wrong_types == ["The rules are a map of objects, by name."]
+    error_message = "The problems are others: ${join("\n", output.wrong_types)}"
   }
 }
 

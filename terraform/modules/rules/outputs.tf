@@ -4,7 +4,7 @@ output "problems" {
 }
 
 output "rules" {
-  description = "The rules by name: each one's event pattern, its definition for the state machine, and its repositories and targets."
+  description = "The rules by name: the detail of an event pattern, a definition for the state machine, and repositories and targets."
   value = {
     for name, rule in local.rules : name => {
       definition   = local.definitions[name]
@@ -16,9 +16,30 @@ output "rules" {
     }
   }
 
+  # One for each kind: what a plan does not know yet, such as the ARN of a key that it makes, hides only its own.
   precondition {
-    condition     = length(local.problems) == 0
-    error_message = join("\n", local.problems)
+    condition     = length(local.rule_problems) == 0
+    error_message = join("\n", local.rule_problems)
+  }
+
+  precondition {
+    condition     = length(local.target_problems) == 0
+    error_message = join("\n", local.target_problems)
+  }
+
+  precondition {
+    condition     = length(local.rename_problems) == 0
+    error_message = join("\n", local.rename_problems)
+  }
+
+  precondition {
+    condition     = length(local.settings_problems) == 0
+    error_message = join("\n", local.settings_problems)
+  }
+
+  precondition {
+    condition     = length(local.size_problems) == 0
+    error_message = join("\n", local.size_problems)
   }
 }
 
@@ -28,7 +49,12 @@ output "shaped" {
   value       = true
 
   precondition {
-    condition     = length(module.shapes.problems) == 0
-    error_message = join("\n", module.shapes.problems)
+    condition     = length(module.shapes.unknown_keys) == 0
+    error_message = join("\n", module.shapes.unknown_keys)
+  }
+
+  precondition {
+    condition     = length(module.shapes.wrong_types) == 0
+    error_message = join("\n", module.shapes.wrong_types)
   }
 }

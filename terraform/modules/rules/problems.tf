@@ -110,7 +110,7 @@ locals {
           },
           {
             found = length([
-              for rename in [target.repository != null, target.repository_prefix != null, target.replace_prefix != null] : rename if rename
+              for rename in [target.repository, target.repository_prefix, try(target.replace_prefix.from, null)] : rename if rename != null
             ]) > 1
             text = "repository, repository_prefix and replace_prefix exclude each other."
           },

@@ -88,7 +88,8 @@ locals {
       if index(local.target_keys, key) < position
     ],
 
-    # Repositories that are mixed up. Patterns that overlap only in part go unnoticed: whether such a repository is there, nobody knows.
+    # Repositories that are mixed up. Patterns that overlap only in part go unnoticed: whether such a repository is there, nobody
+    # knows.
     distinct([
       for pair in local.meetings : join(" ", [
         "${pair.one.label}: ${pair.one.source} would be ${pair.one.target} in ${pair.one.account} ${pair.one.region},",

@@ -1,5 +1,5 @@
-# What can be said of rules without their types. Terraform's own error may not say which rule has the value of a wrong type, and with
-# a type it drops the keys that the type does not have.
+# What can be said of rules without their types. Terraform's own error may not say which rule has the value of a wrong type, and
+# with a type it drops the keys that the type does not have.
 
 variable "rules" {
   description = "Replication rules, by name, as they are written."
@@ -7,9 +7,14 @@ variable "rules" {
   nullable    = false
 }
 
-output "problems" {
-  description = "What is wrong with the rules' shape, a line each."
-  value       = local.problems
+output "unknown_keys" {
+  description = "Keys that no rule has, a line each."
+  value       = local.unknown_keys
+}
+
+output "wrong_types" {
+  description = "What is missing, or has a value of a wrong type, a line each."
+  value       = local.wrong_types
 }
 
 locals {
@@ -64,7 +69,12 @@ locals {
     for name, rule in try({ for name, rule in var.rules : name => rule }, {}) : concat(
       [
         { label = "rule ${name}", value = rule, members = local.members.rule, required = ["targets"] },
-        { label = "rule ${name}, repositories", value = try(rule.repositories, null), members = local.members.filter, required = [] },
+        {
+          label    = "rule ${name}, repositories"
+          value    = try(rule.repositories, null)
+          members  = local.members.filter
+          required = []
+        },
         { label = "rule ${name}, tags", value = try(rule.tags, null), members = local.members.filter, required = [] },
         {
           label    = "rule ${name}, repository_settings"
@@ -87,7 +97,7 @@ locals {
     )
   ])
 
-  problems = concat(
+  wrong_types = concat(
     [for wrong in [!can(keys(var.rules))] : "The rules are a map of objects, by name." if wrong],
     flatten([
       for object in local.objects : concat(
@@ -106,18 +116,20 @@ locals {
             kind == "map" ? can(keys(object.value[member])) && alltrue([
               for value in try(values(object.value[member]), []) : value != null && can(tostring(value))
             ]) :
-            can(length(object.value[member])) && !can(keys(object.value[member])) && !can(tostring(object.value[member])) && alltrue([
+            can(length(object.value[member])) && !can(keys(object.value[member])) && !can(tostring(object.value[member]))
+            && alltrue([
               for value in try([for value in object.value[member] : value], []) : value != null && (kind == "list" || can(tostring(value)))
             ])
           )
         ],
       )
     ]),
-    flatten([
-      for object in local.objects : [
-        for key in try(keys(object.value), []) : "${object.label}: there is no ${key} here, only ${join(", ", keys(object.members))}."
-        if !contains(keys(object.members), key)
-      ]
-    ]),
   )
+
+  unknown_keys = flatten([
+    for object in local.objects : [
+      for key in try(keys(object.value), []) : "${object.label}: there is no ${key} here, only ${join(", ", keys(object.members))}."
+      if !contains(keys(object.members), key)
+    ]
+  ])
 }
