@@ -12,6 +12,9 @@ locals {
   largest_rule  = 60000
   largest_rules = 200000
 
+  # An execution's history has 25,000 events. A target takes about 30 of them, and with every retry of its steps three times that.
+  most_targets = 250
+
   problems = concat(
     local.rule_problems,
     local.target_problems,
@@ -187,6 +190,12 @@ locals {
   )
 
   size_problems = concat(
+    [
+      for name, rule in local.rules : join(" ", [
+        "rule ${name}: it has more targets than an execution can carry: ${length(rule.targets)}, and ${local.most_targets} is the most;",
+        "make several rules of it.",
+      ]) if length(rule.targets) > local.most_targets
+    ],
     [
       for name, definition in local.definitions : join(" ", [
         "rule ${name}: it has more targets or settings than an execution can carry:",
