@@ -17,6 +17,7 @@ mod redrive;
 mod replication;
 mod report;
 mod resolve_image;
+mod rules;
 mod runs;
 mod sample;
 mod scene;

@@ -75,6 +75,22 @@ pub struct Target {
     pub settings: SettingsMode,
 }
 
+impl Target {
+    /// A repository of the functions' own account.
+    #[must_use]
+    pub fn own(region: Region, repository: RepositoryName) -> Self {
+        Self {
+            region,
+            repository,
+            registry_id: None,
+            role_arn: None,
+            external_id: None,
+            kms_key_arn: None,
+            settings: SettingsMode::Create,
+        }
+    }
+}
+
 /// What becomes of a target repository's settings.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -161,9 +161,7 @@ async fn run_ours(
     let image = pushed.image()?;
     let mut functions = Vec::new();
     for region in &TARGETS[..workload.targets] {
-        let target = || {
-            Ok::<_, shared::names::MalformedName>(Target { region: region.parse()?, repository: repository.parse()? })
-        };
+        let target = || Ok::<_, shared::names::MalformedName>(Target::own(region.parse()?, repository.parse()?));
         let target = target().map_err(Error::call("naming a target"))?;
         functions.push((target, Functions::start(world, workload, ours, packages).await?));
     }

@@ -66,7 +66,15 @@ impl Functions {
             invocations += more;
         }
         let (image, target) = (image.clone(), target.clone());
-        let input = TargetInput { execution: "bench".into(), image, referrers: Vec::new(), repairs: 0, target };
+        let input = TargetInput {
+            execution: "bench".into(),
+            image,
+            referrers: Vec::new(),
+            repairs: 0,
+            target,
+            started_at: None,
+            repository_settings: None,
+        };
         let put: Put = self.put_manifest.invoke(&input, PUT_MANIFEST_TIME).await?;
         if !put.status.is_complete() {
             return Err(Error::Failed(format!("PutManifest ended with {:?}", put.status)));

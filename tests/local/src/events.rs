@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use shared::contract::Report;
 use shared::names::Digest;
 use tokio::sync::Mutex;
@@ -99,4 +99,10 @@ pub(crate) async fn replay_push(
         0 => Ok(()),
         _ => Err(Error::answer("PutEvents", format!("refused: {:?}", answer.entries()))),
     }
+}
+
+/// Whether EventBridge's own evaluator lets an event through a pattern.
+pub(crate) async fn matches(client: &aws_sdk_eventbridge::Client, pattern: &str, event: &Value) -> Result<bool, Error> {
+    let request = client.test_event_pattern().event_pattern(pattern).event(event.to_string());
+    Ok(request.send().await.map_err(Error::call("TestEventPattern"))?.result)
 }

@@ -1,3 +1,4 @@
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -6,13 +7,13 @@ use aws_sdk_ecr::operation::create_repository::builders::CreateRepositoryFluentB
 use aws_sdk_sfn::config::{BehaviorVersion, Credentials, Region};
 use ecr_local::{Config as EcrConfig, EcrLocal, Shape};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use shared::names::Digest;
 use tempfile::TempDir;
 
 use crate::between::{Fate, Invocation, Runtime, Services, signal};
 use crate::error::Error;
-use crate::events::{ReportEvent, Reports, replay_push};
+use crate::events::{ReportEvent, Reports, matches, replay_push};
 use crate::executions::{Execution, Executions, HistoryEvent};
 use crate::image::{Client, Image, Pushed};
 use crate::logs;
@@ -49,6 +50,8 @@ pub struct Options {
     pub copy_layers: CopyLayers,
     /// Whether images that are pushed without a tag are replicated.
     pub untagged_images: bool,
+    /// The replication rules, as the module takes them, instead of one for every image, to all targets.
+    pub rules: Option<Value>,
     /// What else the functions' environment has.
     pub environment: Vec<(String, String)>,
     /// The network between the functions, all of them together, and ECR; `None` is as fast as it goes.
@@ -85,10 +88,18 @@ impl Options {
             logs: None,
             copy_layers: CopyLayers::default(),
             untagged_images: false,
+            rules: None,
             environment: Vec::new(),
             shape: None,
             decided: false,
         }
+    }
+
+    /// The replication rules, as the module takes them.
+    pub(crate) fn rules(&self) -> Value {
+        let targets: Vec<Value> = self.targets.iter().map(|region| json!({"region": region})).collect();
+        let rule = json!({"untagged": self.untagged_images, "targets": targets});
+        self.rules.clone().unwrap_or_else(|| json!({"all": rule}))
     }
 }
 
@@ -99,6 +110,7 @@ pub struct LocalStack {
     executions: Executions,
     reports: Reports,
     dead_letter_queue_url: String,
+    event_patterns: BTreeMap<String, String>,
     logs: PathBuf,
     // Stopped in this order: the functions, what they call, and the directory that both write to.
     ministack: Ministack,
@@ -253,10 +265,29 @@ impl LocalStack {
     /// # Errors
     /// If PutEvents fails.
     pub async fn replay_push(&self, repository: &str, digest: &Digest, tag: &str) -> Result<(), Error> {
+        replay_push(&self.events(), repository, digest, tag).await
+    }
+
+    /// The replication rules whose event patterns let an event through, as EventBridge evaluates them.
+    ///
+    /// # Errors
+    /// If TestEventPattern fails, as it does for a pattern that is none.
+    pub async fn rules_for(&self, event: &Value) -> Result<BTreeSet<&str>, Error> {
+        let client = self.events();
+        let mut rules = BTreeSet::new();
+        for (rule, pattern) in &self.event_patterns {
+            if matches(&client, pattern, event).await? {
+                rules.insert(rule.as_str());
+            }
+        }
+        Ok(rules)
+    }
+
+    fn events(&self) -> aws_sdk_eventbridge::Client {
         let config = aws_sdk_eventbridge::Config::builder().behavior_version(BehaviorVersion::v2026_01_12());
         let config = config.endpoint_url(self.endpoint()).credentials_provider(credentials());
         let config = config.region(Region::new(self.source().to_owned())).build();
-        replay_push(&aws_sdk_eventbridge::Client::from_conf(config), repository, digest, tag).await
+        aws_sdk_eventbridge::Client::from_conf(config)
     }
 
     /// Every execution so far.
@@ -408,12 +439,12 @@ impl Undeployed {
         let sqs = sqs.endpoint_url(ministack.endpoint()).credentials_provider(credentials()).region(region);
         let executions = Executions::new(ministack.endpoint(), &options.source, outputs.state_machine_arn);
         let reports = Reports::new(aws_sdk_sqs::Client::from_conf(sqs.build()), outputs.reports_queue_url);
-        let dead_letter_queue_url = outputs.dead_letter_queue_url;
         Ok(LocalStack {
             options,
             executions,
             reports,
-            dead_letter_queue_url,
+            dead_letter_queue_url: outputs.dead_letter_queue_url,
+            event_patterns: outputs.event_patterns,
             logs,
             ministack,
             services,

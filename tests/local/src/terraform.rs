@@ -1,5 +1,6 @@
 //! `terraform apply` of tests/local. Nothing is written into the source tree, and several stacks may apply at once.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,18 +20,21 @@ pub(crate) struct Outputs {
     pub(crate) state_machine_arn: String,
     pub(crate) reports_queue_url: String,
     pub(crate) dead_letter_queue_url: String,
+    /// By replication rule, as JSON.
+    pub(crate) event_patterns: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Deserialize)]
 struct RawOutputs {
-    state_machine_arn: Output,
-    reports_queue_url: Output,
-    dead_letter_queue_url: Output,
+    state_machine_arn: Output<String>,
+    reports_queue_url: Output<String>,
+    dead_letter_queue_url: Output<String>,
+    event_patterns: Output<BTreeMap<String, String>>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Output {
-    value: String,
+struct Output<T> {
+    value: T,
 }
 
 /// The functions, each of which has a package.
@@ -73,11 +77,10 @@ pub(crate) async fn apply(
     command.arg(format!("-state={}", state.display()));
     command.arg(format!("-var=architecture={architecture}"));
     command.arg(format!("-var=copy_layers={}", json!(options.copy_layers)));
-    command.arg(format!("-var=untagged_images={}", options.untagged_images));
     command.arg(format!("-var=endpoint={endpoint}"));
     command.arg(format!("-var=package_dir={}", packages.display()));
     command.arg(format!("-var=region={}", options.source));
-    command.arg(format!("-var=target_regions={}", json!(options.targets)));
+    command.arg(format!("-var=rules={}", options.rules()));
     run("terraform apply", command, &log, false).await?;
 
     let mut command = terraform(&data_dir);
@@ -89,6 +92,7 @@ pub(crate) async fn apply(
         state_machine_arn: raw.state_machine_arn.value,
         reports_queue_url: raw.reports_queue_url.value,
         dead_letter_queue_url: raw.dead_letter_queue_url.value,
+        event_patterns: raw.event_patterns.value,
     })
 }
 
@@ -116,7 +120,7 @@ async fn initialize(log: &Path) -> Result<PathBuf, Error> {
 /// A name for the configuration as it is now.
 fn fingerprint() -> io::Result<String> {
     let mut content = Vec::new();
-    for directory in ["terraform", "tests/local"] {
+    for directory in ["terraform", "terraform/modules/rules", "terraform/modules/rules/types", "tests/local"] {
         let entries = fs::read_dir(root().join(directory))?.collect::<Result<Vec<_>, _>>()?;
         let mut paths: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
         paths.sort();
