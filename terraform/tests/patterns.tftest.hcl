@@ -71,7 +71,7 @@ run "which_tags_without_untagged_images" {
   assert {
     condition = { for name, rule in output.rules : name => jsonencode(rule.event_detail["$or"][0]) } == {
       all  = jsonencode({ image-tag = [{ anything-but = [""] }] })
-      but  = jsonencode({ image-tag = [{ anything-but = { wildcard = ["", "*-rc*", "dev"] } }, { prefix = "sha256-" }] })
+      but  = jsonencode({ image-tag = [{ anything-but = { wildcard = ["*-rc*", "dev"] } }, { prefix = "sha256-" }] })
       only = jsonencode({ image-tag = ["latest", { prefix = "v" }, { wildcard = "*.*" }, { prefix = "sha256-" }] })
       both = jsonencode({ image-tag = [{ prefix = "v" }, { prefix = "sha256-" }] })
     }
@@ -119,7 +119,7 @@ run "which_tags_with_untagged_images" {
       })
       } == {
       all  = jsonencode({})
-      but  = jsonencode({ image-tag = [{ anything-but = { wildcard = ["", "*-rc*"] } }, { prefix = "sha256-" }, "", { exists = false }] })
+      but  = jsonencode({ image-tag = [{ anything-but = { wildcard = ["*-rc*"] } }, { prefix = "sha256-" }, "", { exists = false }] })
       only = jsonencode({ image-tag = [{ prefix = "v" }, { prefix = "sha256-" }, "", { exists = false }] })
       both = jsonencode({ image-tag = [{ prefix = "v" }, { prefix = "sha256-" }, "", { exists = false }] })
     }

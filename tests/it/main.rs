@@ -1,6 +1,7 @@
 //! Integration tests: one binary, a module for each subject.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
+mod accounts;
 mod convergence;
 mod copy_layers;
 mod dead_letters;

@@ -32,10 +32,15 @@ pub(crate) struct World {
 
 /// An SDK configuration for the services at `endpoint`, with retries that do not slow a test down.
 pub(crate) async fn sdk_config(endpoint: &str, region: &str) -> SdkConfig {
+    sdk_config_of("123456789012", endpoint, region).await
+}
+
+/// As [`sdk_config`], for another account.
+async fn sdk_config_of(account: &str, endpoint: &str, region: &str) -> SdkConfig {
     aws_config::defaults(BehaviorVersion::v2026_01_12())
         .endpoint_url(endpoint)
         .region(Region::new(region.to_owned()))
-        .credentials_provider(Credentials::new("123456789012", "secret", None, None, "test"))
+        .credentials_provider(Credentials::new(account, "secret", None, None, "test"))
         .retry_config(
             RetryConfig::standard().with_max_attempts(3).with_initial_backoff(std::time::Duration::from_millis(1)),
         )
@@ -106,6 +111,11 @@ impl World {
     /// What the repository has in a region.
     pub(crate) fn view(&self, region: &str) -> RepositoryView {
         self.ecr.view("123456789012", region, REPOSITORY).unwrap_or_default()
+    }
+
+    /// A client in another account.
+    pub(crate) async fn client_of(&self, account: &str, region: &str) -> Client {
+        Client::new(&sdk_config_of(account, &self.ecr.endpoint(), region).await)
     }
 
     pub(crate) async fn client(&self, region: &str) -> Client {

@@ -35,12 +35,13 @@ locals {
   }
 
   # Cosign's tags (sha256-<hex>.sig, .att, .sbom) pass: whether one is of the rule, what it refers to says, and resolve-image looks.
-  # An empty tag is none.
+  # An empty tag is none; where only exclusions are asked for it passes, because EventBridge takes no empty text there, and
+  # resolve-image ends an image without a tag.
   tag_matchers = {
     for name, rule in local.rules : name => concat(
       [for tags in [[""]] : { anything-but = tags } if !local.tags_are_filtered[name]],
       [
-        for patterns in [rule.tags.exclude] : { anything-but = { wildcard = concat([""], patterns) } }
+        for patterns in [rule.tags.exclude] : { anything-but = { wildcard = patterns } }
         if local.tags_are_filtered[name] && contains(rule.tags.include, "*")
       ],
       [for matcher in local.include_matchers[name].tags : matcher if !contains(rule.tags.include, "*")],
