@@ -24,8 +24,7 @@ impl Role {
     /// If the ARN is not one of a role.
     pub fn new(arn: &str) -> Result<Self, InvalidRole> {
         let parts: Vec<&str> = arn.splitn(6, ':').collect();
-        if let ["arn", partition, "iam", "", account, resource] = parts[..]
-            && partition.starts_with("aws")
+        if let ["arn", "aws", "iam", "", account, resource] = parts[..]
             && let Ok(account) = Account::try_from(account)
             && resource.strip_prefix("role/").is_some_and(|name| !name.is_empty() && !name.ends_with('/'))
         {
@@ -130,6 +129,7 @@ mod tests {
             "arn:aws:iam::210987654321:role/",
             "arn:aws:iam::21098765432:role/replicator",
             "arn:aws:sts::210987654321:role/replicator",
+            "arn:aws-cn:iam::210987654321:role/replicator",
         ] {
             assert!(invalid.parse::<Role>().is_err(), "{invalid}");
         }
