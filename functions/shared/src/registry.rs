@@ -37,6 +37,7 @@ use aws_sdk_ecr::{
     },
 };
 use aws_sdk_sts::operation::assume_role::AssumeRoleError;
+use aws_smithy_runtime_api::client::result::ServiceError;
 use aws_smithy_types::{body::SdkBody, retry::ErrorKind};
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, future::join, stream};
@@ -1190,13 +1191,19 @@ impl Repository {
     }
 
     /// The error of a call that was not made, because its role could not be assumed.
-    fn role_refused(&self, operation: &'static str, code: &str, message: &str) -> RegistryError {
-        let name = match name_of("AssumeRole", code, 400) {
+    fn role_refused(
+        &self,
+        operation: &'static str,
+        answer: &ServiceError<AssumeRoleError, HttpResponse>,
+    ) -> RegistryError {
+        let code = answer.err().code().unwrap_or_default();
+        let name = match name_of("AssumeRole", code, answer.raw().status().as_u16()) {
             // Whatever STS refuses for good, only somebody who may change roles can mend.
             ErrorName::Internal | ErrorName::InvalidInput => ErrorName::AccessDenied,
             name => name,
         };
         let role = self.role_arn.as_ref().map_or("the role", RoleArn::as_str);
+        let message = answer.err().message().unwrap_or("no message");
         self.refused(operation, name, code, &format!("sts:AssumeRole of {role}: {message}"))
     }
 
@@ -1208,7 +1215,7 @@ impl Repository {
     {
         let SdkError::ServiceError(answer) = &error else {
             return match refused_role(&error) {
-                Some((code, message)) => self.role_refused(operation, code, message),
+                Some(answer) => self.role_refused(operation, answer),
                 None => self.error(operation, ErrorName::RegistryUnavailable, error),
             };
         };
@@ -1233,13 +1240,15 @@ fn scanning(scan_on_push: bool) -> ImageScanningConfiguration {
     ImageScanningConfiguration::builder().scan_on_push(scan_on_push).build()
 }
 
-/// The code and the message with which STS refused a role, if that is why a call failed.
-fn refused_role<'a>(mut error: &'a (dyn StdError + 'static)) -> Option<(&'a str, &'a str)> {
+/// What STS answered instead of a role, if that is why a call failed.
+fn refused_role<'a>(
+    mut error: &'a (dyn StdError + 'static),
+) -> Option<&'a ServiceError<AssumeRoleError, HttpResponse>> {
     loop {
-        if let Some(refused) = error.downcast_ref::<AssumeRoleError>() {
-            return Some((refused.code().unwrap_or_default(), refused.message().unwrap_or("no message")));
+        match error.downcast_ref::<SdkError<AssumeRoleError, HttpResponse>>() {
+            Some(SdkError::ServiceError(answer)) => return Some(answer),
+            _ => error = error.source()?,
         }
-        error = error.source()?;
     }
 }
 
