@@ -71,7 +71,7 @@ pub struct Target {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kms_key_arn: Option<String>,
     /// What becomes of the repository's settings.
-    #[serde(default, skip_serializing_if = "SettingsMode::is_create")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub settings: SettingsMode,
 }
 
@@ -102,12 +102,6 @@ pub enum SettingsMode {
     Sync,
     /// No repository is made: it must exist.
     None,
-}
-
-impl SettingsMode {
-    const fn is_create(&self) -> bool {
-        matches!(self, Self::Create)
-    }
 }
 
 /// Which tags of a repository may be moved.
@@ -515,6 +509,10 @@ pub struct Report {
     pub finished_at: Timestamp,
     /// From the execution's start to then.
     pub duration_ms: i64,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// A duration in milliseconds.
