@@ -199,7 +199,7 @@ impl Functions {
     /// The iteration of `target`.
     pub(crate) async fn replicate(&self, course: &impl Course, round: &Round, target: &Target) -> Iteration {
         let (mut ensure, mut copied) = (Value::Null, CopiedInAll::default());
-        let ended = self.steps(course, round, target, &mut ensure, &mut copied).await;
+        let ended = Box::pin(self.steps(course, round, target, &mut ensure, &mut copied)).await;
         Iteration { target: target.clone(), ended, ensure, copied }
     }
 

@@ -67,7 +67,8 @@ pub async fn handle(registries: &Registries, input: TargetInput) -> Result<Ensur
         own: repository_settings,
         settings: Vec::new(),
     };
-    let created = ensuring.ensure(&wanted, started_at).await?;
+    // Boxed: its calls are many, and each has a place in it.
+    let created = Box::pin(ensuring.ensure(&wanted, started_at)).await?;
     let Ensuring { target, settings, .. } = ensuring;
     let ensured = Ensured { created, settings, duration_ms: milliseconds(started.elapsed()) };
     info!(execution, region = %target.region(), repository = %target.name(), ?ensured, "the repository is there");

@@ -348,7 +348,9 @@ impl Registries {
                 if let Some(id) = external_id {
                     provider = provider.external_id(id);
                 }
-                Some(SharedCredentialsProvider::new(provider.configure(&self.config).build().await))
+                // Boxed: it is large, and hardly ever needed.
+                let provider = Box::pin(provider.configure(&self.config).build()).await;
+                Some(SharedCredentialsProvider::new(provider))
             }
             None => None,
         };

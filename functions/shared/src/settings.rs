@@ -246,7 +246,9 @@ pub fn locks_out(policy: &str, account: &RegistryId) -> bool {
         let principal = &statement["Principal"];
         let principals = each(principal).into_iter().chain(each(&principal["AWS"]));
         statement["Effect"] == "Deny"
-            && statement.get("Condition").is_none_or(|condition| condition.as_object().is_some_and(serde_json::Map::is_empty))
+            && statement
+                .get("Condition")
+                .is_none_or(|condition| condition.as_object().is_some_and(serde_json::Map::is_empty))
             && principals.filter_map(Value::as_str).any(is_owner)
             && each(&statement["Action"]).into_iter().filter_map(Value::as_str).any(is_setting)
     })
