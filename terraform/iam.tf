@@ -96,6 +96,9 @@ locals {
         Action = [
           "ecr:CreateRepository",
           "ecr:DescribeRepositories",
+          # An attempt that was stopped after it made the repository is completed by the next, which looks what is there.
+          "ecr:GetLifecyclePolicy",
+          "ecr:GetRepositoryPolicy",
           "ecr:PutLifecyclePolicy",
           "ecr:SetRepositoryPolicy",
           "ecr:TagResource",

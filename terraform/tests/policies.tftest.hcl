@@ -37,6 +37,8 @@ run "each_function_may_do_what_it_calls_and_nothing_else" {
         "ReadSourceSettings ecr:ListTagsForResource",
         "CreateTarget ecr:CreateRepository",
         "CreateTarget ecr:DescribeRepositories",
+        "CreateTarget ecr:GetLifecyclePolicy",
+        "CreateTarget ecr:GetRepositoryPolicy",
         "CreateTarget ecr:PutLifecyclePolicy",
         "CreateTarget ecr:SetRepositoryPolicy",
         "CreateTarget ecr:TagResource",

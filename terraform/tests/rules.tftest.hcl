@@ -603,13 +603,13 @@ run "more_than_one_execution_carries" {
       many = {
         repositories = { include = ["prod/*"] }
         targets = [
-          for number in range(251) : { region = "eu-west-1", registry_id = format("%012d", number), settings = "none" }
+          for number in range(61) : { region = "eu-west-1", registry_id = format("%012d", number), settings = "none" }
         ]
       }
       as-many-as-can-be = {
         repositories = { include = ["prod/*"] }
         targets = [
-          for number in range(250) : { region = "eu-west-1", registry_id = format("%012d", number), settings = "none" }
+          for number in range(60) : { region = "eu-west-1", registry_id = format("%012d", number), settings = "none" }
         ]
       }
     }
@@ -619,7 +619,7 @@ run "more_than_one_execution_carries" {
 
   assert {
     condition = output.problems == [
-      "rule many: it has more targets than an execution can carry: 251, and 250 is the most; make several rules of it.",
+      "rule many: it has more targets than an execution can carry: 61, and 60 is the most; make several rules of it.",
       "rule large: it has more targets or settings than an execution can carry: 61053 characters as JSON, and 60000 is the most.",
     ]
     error_message = "The problems are others: ${join("\n", output.problems)}"

@@ -81,7 +81,14 @@ run "repositories_are_made_and_written" {
         {
           Sid    = "Create"
           Effect = "Allow"
-          Action = ["ecr:CreateRepository", "ecr:PutLifecyclePolicy", "ecr:SetRepositoryPolicy", "ecr:TagResource"]
+          Action = [
+            "ecr:CreateRepository",
+            "ecr:GetLifecyclePolicy",
+            "ecr:GetRepositoryPolicy",
+            "ecr:PutLifecyclePolicy",
+            "ecr:SetRepositoryPolicy",
+            "ecr:TagResource",
+          ]
           Resource = [
             "arn:aws:ecr:eu-west-1:123456789012:repository/mirror/*",
             "arn:aws:ecr:eu-west-1:123456789012:repository/base",

@@ -17,7 +17,7 @@ use tokio::process::Command;
 
 use crate::scene::{REPOSITORY, Scene, TAG, TARGETS, calls};
 
-const RULE: &str = "ecr-replicator-image-pushed";
+const RULE: &str = "ecr-replicator-all";
 
 /// Where this file is, nobody may start an execution.
 const DENIED: &str = "denied";
@@ -144,7 +144,7 @@ async fn a_dead_letter_is_replayed_by_one_command_and_again_without_harm() {
     assert_eq!(operator.replay().await, (true, "1 replayed, 0 failed".to_owned()));
     let first = replayed(scene, 1).await.remove(0);
     assert_eq!(first.status, ExecutionStatus::Succeeded, "{first:?}");
-    assert_eq!(first.input["rule"], RULE, "what the rule adds to the event is there");
+    assert_eq!(first.input["rule"], "all", "what the rule adds to the event is there");
     let source = scene.read(scene.stack.source()).await;
     for region in TARGETS {
         assert_eq!(scene.read(region).await, source, "{region}");

@@ -314,7 +314,7 @@ async fn bad_input_is_refused_by_field() {
                 let role = "arn:aws:iam::222222222222:role/target";
                 input["targets"] = json!([{"region": TARGET, "roleArn": role}]);
             }),
-            "targets[0].registryId: is missing",
+            "targets[0].registryId: is not 222222222222",
         ),
         (json!({"targets": [{"region": TARGET}]}), "input: needs either `event` or `image`"),
         (edit(|input| input["image"] = json!({"repository": REPOSITORY, "tag": "v1"})), "input: needs either"),

@@ -5,15 +5,18 @@ use std::time::Instant;
 use jiff::{SignedDuration, Timestamp};
 use shared::{
     contract::{Ensured, Image, RepositorySettings, SettingChange, SettingsMode, Target, TargetInput, milliseconds},
-    error::{ErrorName, Named, chain},
+    error::{ErrorName, Named, chain, shorten},
     names::{Region, RepositoryName},
     registry::{Described, Registries, RegistryError, Repository},
-    settings::{Change, Difference, Place, Settings},
+    settings::{Difference, Place, Settings},
 };
 use tracing::info;
 
 /// By how much the clocks of Step Functions and of ECR may differ.
 const CLOCK_MARGIN: SignedDuration = SignedDuration::from_mins(1);
+
+/// The most that a report repeats of why a setting was refused, in bytes.
+const REFUSAL_LIMIT: usize = 256;
 
 /// Why the target repository is not there.
 #[derive(Debug, thiserror::Error)]
@@ -158,14 +161,14 @@ impl Ensuring {
     async fn mend(&mut self, described: &Described, difference: Difference) -> Result<(), Error> {
         let Difference { mut told, change } = difference;
         if let Some(change) = change {
-            let is_policy = matches!(change, Change::LifecyclePolicy(_) | Change::RepositoryPolicy(_));
             match self.target.change(described, change).await {
-                Err(error) if is_policy && error.name() == ErrorName::InvalidInput => {
-                    told.refused = Some(chain(&error));
+                Err(error) if error.name() == ErrorName::InvalidInput => {
+                    told.refused = Some(shorten(&chain(&error), REFUSAL_LIMIT));
                 }
                 changed => changed?,
             }
         }
+        info!(region = %self.target.region(), repository = %self.target.name(), ?told, "a setting differed");
         self.settings.push(told);
         Ok(())
     }

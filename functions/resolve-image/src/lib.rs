@@ -458,8 +458,13 @@ fn resolve_targets(
         if region == source && repository == *source_repository && registry_id.is_none() {
             return Err(invalid(field(""), format!("is the source itself: {source_repository} in {source}")));
         }
-        if role_arn.is_some() && registry_id.is_none() {
-            return Err(invalid(field(".registryId"), "is missing: the account that the role reaches"));
+        if let Some(role) = role_arn
+            && registry_id.as_ref().map(RegistryId::as_str) != Some(role.account())
+        {
+            return Err(invalid(
+                field(".registryId"),
+                format!("is not {}, the account that the role is of", role.account()),
+            ));
         }
         // The same target twice is one target.
         if seen.insert((region.clone(), registry_id.clone(), repository.clone())) {

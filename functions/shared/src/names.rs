@@ -208,6 +208,14 @@ name!(
     }
 );
 
+impl RoleArn {
+    /// The account that the role is of.
+    #[must_use]
+    pub fn account(&self) -> &str {
+        self.0.split(':').nth(4).unwrap_or_default()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::{collections::HashSet, sync::LazyLock};

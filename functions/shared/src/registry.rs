@@ -678,15 +678,16 @@ impl Repository {
         set: &BTreeMap<String, String>,
         taken: Vec<String>,
     ) -> Result<(), RegistryError> {
+        // First what goes: a repository has fifty tags at most.
+        if !taken.is_empty() {
+            let untag = self.client.untag_resource().resource_arn(arn).set_tag_keys(Some(taken));
+            untag.send().await.map_err(|error| self.failed("UntagResource", error))?;
+        }
         if !set.is_empty() {
             const OPERATION: &str = "TagResource";
             let tags = self.tags(OPERATION, set)?;
             let tag = self.client.tag_resource().resource_arn(arn).set_tags(Some(tags));
             tag.send().await.map_err(|error| self.failed(OPERATION, error))?;
-        }
-        if !taken.is_empty() {
-            let untag = self.client.untag_resource().resource_arn(arn).set_tag_keys(Some(taken));
-            untag.send().await.map_err(|error| self.failed("UntagResource", error))?;
         }
         Ok(())
     }

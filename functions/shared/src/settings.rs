@@ -160,7 +160,7 @@ impl Settings {
             tell("repositoryPolicy", before, after, change);
         }
         let (has, wants) = (&self.encryption, &wanted.encryption);
-        if has.kind != wants.kind || (wants.key.is_some() && has.key != wants.key) {
+        if has.kind != wants.kind || is_another_key(has, wants) {
             let reason = "encryption is decided when a repository is made, and cannot be changed";
             tell("encryption", Some(has.text()), Some(wants.text()), Err(reason.to_owned()));
         }
@@ -181,6 +181,12 @@ impl Encryption {
     fn text(&self) -> String {
         self.key.as_ref().map_or_else(|| self.kind.clone(), |key| format!("{}: {key}", self.kind))
     }
+}
+
+/// An alias is not told from its key: ECR names the key.
+fn is_another_key(has: &Encryption, wants: &Encryption) -> bool {
+    let wanted = wants.key.as_ref().filter(|key| !key.contains(":alias/"));
+    wanted.is_some_and(|key| has.key.as_ref() != Some(key))
 }
 
 /// Whether two policies say the same: ECR does not promise to give a text back as it was set.

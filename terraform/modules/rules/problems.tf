@@ -12,8 +12,8 @@ locals {
   largest_rule  = 60000
   largest_rules = 200000
 
-  # An execution's history has 25,000 events. A target takes about 30 of them, and with every retry of its steps three times that.
-  most_targets = 250
+  # Of those 256 KiB, the outcome of a target that failed, or whose settings were synced, takes up to 4.
+  most_targets = 60
 
   problems = concat(
     local.rule_problems,

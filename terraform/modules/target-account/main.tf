@@ -50,6 +50,8 @@ locals {
     Create = {
       Action = [
         "ecr:CreateRepository",
+        "ecr:GetLifecyclePolicy",
+        "ecr:GetRepositoryPolicy",
         "ecr:PutLifecyclePolicy",
         "ecr:SetRepositoryPolicy",
         "ecr:TagResource",

@@ -119,8 +119,10 @@ async fn initialize(log: &Path) -> Result<PathBuf, Error> {
 
 /// A name for the configuration as it is now.
 fn fingerprint() -> io::Result<String> {
+    const RULES: [&str; 3] =
+        ["terraform/modules/rules", "terraform/modules/rules/shapes", "terraform/modules/rules/types"];
     let mut content = Vec::new();
-    for directory in ["terraform", "terraform/modules/rules", "terraform/modules/rules/types", "tests/local"] {
+    for directory in ["terraform", "tests/local"].into_iter().chain(RULES) {
         let entries = fs::read_dir(root().join(directory))?.collect::<Result<Vec<_>, _>>()?;
         let mut paths: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
         paths.sort();
