@@ -304,11 +304,9 @@ pub async fn handle(registries: &Registries, Input { execution, input, rules }: 
         (None, Some(request)) => from_request(request)?,
         _ => return Err(invalid("input", "needs either `event` or `image`, and not both")),
     };
-    let targets = match (rule, targets) {
-        (Some(rule), _) => resolve_targets(&rule.targets, &wanted.repository, registries.source())?,
-        (None, Some(targets)) => resolve_targets(&targets, &wanted.repository, registries.source())?,
-        (None, None) => return Err(invalid("input", "needs a `rule`, or `targets`")),
-    };
+    let requested = rule.map(|rule| &rule.targets).or(targets.as_ref());
+    let requested = requested.ok_or_else(|| invalid("input", "needs a `rule`, or `targets`"))?;
+    let targets = resolve_targets(requested, &wanted.repository, registries.source())?;
     let repository_settings = rule.and_then(|rule| rule.repository_settings.clone());
     // A person who names an image and a rule means it.
     let rule = rule.filter(|_| wanted.is_event());

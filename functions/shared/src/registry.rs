@@ -341,28 +341,29 @@ impl Registries {
 
     /// The repository of `target`, in its account, as its role. Roles are assumed by the first call.
     pub async fn target(&self, target: &Target) -> Repository {
-        let Target { region, repository, registry_id, role_arn, external_id, .. } = target;
-        let credentials = match role_arn {
-            Some(role) => {
+        let reach = Reach {
+            region: target.region.clone(),
+            registry_id: target.registry_id.clone(),
+            role_arn: target.role_arn.clone(),
+            external_id: target.external_id.clone(),
+        };
+        let is_known = self.reached.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&reach);
+        let credentials = match &target.role_arn {
+            Some(role) if !is_known => {
                 let mut provider = AssumeRoleProvider::builder(role.as_str()).session_name(SESSION_NAME);
-                if let Some(id) = external_id {
+                if let Some(id) = &target.external_id {
                     provider = provider.external_id(id);
                 }
                 // Boxed: it is large, and hardly ever needed.
                 let provider = Box::pin(provider.configure(&self.config).build()).await;
                 Some(SharedCredentialsProvider::new(provider))
             }
-            None => None,
+            _ => None,
         };
-        let reach = Reach {
-            region: region.clone(),
-            registry_id: registry_id.clone(),
-            role_arn: role_arn.clone(),
-            external_id: external_id.clone(),
-        };
-        self.reach(reach, repository, credentials)
+        self.reach(reach, &target.repository, credentials)
     }
 
+    /// `credentials` are those of a registry that is reached for the first time; the functions' own where there are none.
     fn reach(&self, reach: Reach, name: &RepositoryName, credentials: Option<SharedCredentialsProvider>) -> Repository {
         let mut reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
         let Reached { client, authorization } = reached
