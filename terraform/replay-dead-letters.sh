@@ -11,6 +11,7 @@ queue_url=$(aws sqs get-queue-url --queue-name "${1:-ecr-replicator}-image-pushe
 
 replayed=0
 failed=0
+seen=
 tab=$(printf '\t')
 while :; do
   message=$(aws sqs receive-message --queue-url "$queue_url" --wait-time-seconds 5 --visibility-timeout 300 \
@@ -18,6 +19,9 @@ while :; do
     --query 'Messages[0].[MessageId, ReceiptHandle, MessageAttributes.RULE_ARN.StringValue, Body]' --output text)
   [ "$message" != None ] || break
   id=${message%%"$tab"*}
+  # A letter that stays comes again after a while: then all others were here, too.
+  case $seen in *" $id "*) break ;; esac
+  seen="$seen $id "
   message=${message#*"$tab"}
   receipt_handle=${message%%"$tab"*}
   message=${message#*"$tab"}

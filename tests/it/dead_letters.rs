@@ -7,6 +7,7 @@ use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Output;
+use std::time::Duration;
 
 use local_stack::{Execution, ExecutionStatus};
 use serde_json::{Value, json};
@@ -178,4 +179,25 @@ async fn a_dead_letter_is_replayed_by_one_command_and_again_without_harm() {
     let (succeeded, last) = operator.replay().await;
     assert_eq!((succeeded, last.as_str()), (false, "0 replayed, 1 failed"));
     assert_eq!(operator.left().await, 1);
+}
+
+/// A queue that gives the letter that it keeps again at once, as one does that takes longer to come round than a letter is hidden.
+#[tokio::test]
+async fn a_letter_that_stays_is_tried_once() {
+    let home = tempfile::tempdir().unwrap();
+    let aws = home.path().join("aws");
+    let script = "#!/bin/sh\n\
+        case $2 in\n\
+        get-queue-url) echo https://queue ;;\n\
+        receive-message) printf 'letter\\thandle\\trule/all\\tbody\\n' ;;\n\
+        *) echo AccessDeniedException >&2; exit 254 ;;\n\
+        esac\n";
+    std::fs::write(&aws, script).unwrap();
+    std::fs::set_permissions(&aws, Permissions::from_mode(0o755)).unwrap();
+    let replay = concat!(env!("CARGO_MANIFEST_DIR"), "/../../terraform/replay-dead-letters.sh");
+    let path = format!("{}:{}", home.path().display(), std::env::var("PATH").unwrap());
+    let output = Command::new("sh").arg(replay).env("PATH", path).kill_on_drop(true).output();
+    let output = tokio::time::timeout(Duration::from_secs(30), output).await.expect("it ends").unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "0 replayed, 1 failed\n");
+    assert!(!output.status.success());
 }
