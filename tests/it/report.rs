@@ -370,6 +370,19 @@ async fn an_execution_that_cannot_be_asked_about_is_retried_by_name() {
     assert_eq!(error.name(), ErrorName::ReportUndelivered);
     let message = diagnostic(&error).error_message;
     assert!(message.contains("how often the execution was redriven") && message.contains("not for you"), "{message}");
+    assert_eq!(document(&services.events()[0])["complete"], false, "what happened is told all the same");
+}
+
+#[tokio::test]
+async fn of_an_image_that_was_gone_nothing_is_told_to_have_been_there() {
+    let services = Services::default();
+    let mut outcome = failed("eu-west-1", "PutManifest", "ImageNotFound", "gone");
+    outcome["copied"] = json!({
+        "layersCopied": 0, "layersStreamed": 0, "bytesCopied": 0, "durationMs": 0, "layersForeign": 0, "shards": 1,
+    });
+    report(&services, input(1, &json!([]), &[outcome])).await.unwrap();
+    let target = &document(&services.events()[0])["targets"][0];
+    assert_eq!((&target["status"], &target["layersSkipped"]), (&json!("SKIPPED"), &json!(0)));
 }
 
 #[tokio::test]

@@ -181,15 +181,19 @@ pub async fn handle(dependencies: &Dependencies, Input { execution, mut round }:
         }
     };
     let failed = report.targets.iter().any(|target| target.status.is_failure());
-    if failed {
-        let redrives_now = redrive_count(&dependencies.step_functions, &report.execution.arn)
-            .await
-            .map_err(undelivered("decided on: Step Functions did not say how often the execution was redriven"))?;
-        if redrives_now > redrives {
-            return Ok(next_round(report, handed_on, redrives_now));
-        }
+    let redrives_now = if failed {
+        redrive_count(&dependencies.step_functions, &report.execution.arn).await
+    } else {
+        Ok(redrives)
+    };
+    if let Ok(redrives_now) = redrives_now
+        && redrives_now > redrives
+    {
+        return Ok(next_round(report, handed_on, redrives_now));
     }
+    // What happened is told, whether or not it is known what is next.
     publish(&dependencies.events, &report).await.map_err(undelivered("delivered"))?;
+    redrives_now.map_err(undelivered("decided on: Step Functions did not say how often the execution was redriven"))?;
     if failed {
         return Err(Error::ReplicationIncomplete { summary: summary(&report) });
     }
@@ -220,9 +224,10 @@ fn target_report(outcome: Outcome, round: u32, image: &Image) -> TargetReport {
         (_, Some(failure)) if failure.error == ErrorName::TagConflict.as_str() => Status::Conflict,
         _ => Status::Failed,
     };
-    // What was there is known once the copy is complete: it is what the copy did not have to send.
+    // What was there is known once the copy is complete: it is what the copy did not have to send. Of an image that was
+    // gone, nothing was looked for.
     let copied_all = match &failure {
-        Some(failure) => failure.step == PUT_MANIFEST,
+        Some(failure) => failure.step == PUT_MANIFEST && failure.error != ErrorName::ImageNotFound.as_str(),
         None => put.is_some(),
     };
     let (step, error, message) = match failure {
