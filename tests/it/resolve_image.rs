@@ -5,7 +5,7 @@ use std::time::Duration;
 use ecr_local::Fault;
 use futures::StreamExt as _;
 use jiff::Timestamp;
-use resolve_image::{Input, Output, Reason, handle};
+use resolve_image::{Input, MOST_TARGETS, Output, Reason, handle};
 use serde_json::{Value, json};
 use shared::{
     error::{ErrorName, Named as _},
@@ -209,6 +209,23 @@ async fn referrers_without_number_are_counted_and_not_carried() {
 }
 
 #[tokio::test]
+async fn referrers_without_end_are_counted_and_not_carried() {
+    let world = World::start().await;
+    let digest = world.push_image(Some("v1"), &[b"config", b"layer"]).await;
+    let mut last = digest.clone();
+    for level in 1..=8 {
+        last = world.refer(&last, &format!("level {level}"), None).await;
+    }
+    let image = resolve(&world, &event(&digest, Some("v1"))).await.round.unwrap().image;
+    assert_eq!((image.referrers, image.referrers_left_out), (8, 0));
+    for name in ["one", "other"] {
+        world.refer(&last, name, None).await;
+    }
+    let image = resolve(&world, &event(&digest, Some("v1"))).await.round.unwrap().image;
+    assert_eq!((image.referrers, image.referrers_left_out), (8, 2));
+}
+
+#[tokio::test]
 async fn schema_1_is_refused_by_name() {
     let world = World::start().await;
     world.push_blob(SOURCE, b"layer").await;
@@ -241,7 +258,19 @@ async fn an_image_that_is_gone_ends_the_execution_early() {
     assert!(!output.replicate);
     assert_eq!(output.nothing_to_do.unwrap().reason, Reason::ImageGone);
 
-    world.client(SOURCE).await.delete_repository().repository_name(REPOSITORY).send().await.unwrap();
+    // Whichever call it is that finds the repository gone.
+    let digest = world.push_image(Some("v1"), &[b"config", b"layer"]).await;
+    let gone = |operation| Fault::new(operation, 400, "RepositoryNotFoundException");
+    for fault in [gone("BatchGetImage"), gone("ListImageReferrers"), gone("BatchGetImage").skip(1)] {
+        world.ecr.fault(fault);
+        let output = resolve(&world, &event(&digest, Some("v1"))).await;
+        assert_eq!(output.nothing_to_do.unwrap().reason, Reason::ImageGone);
+    }
+    world.ecr.fault(gone("DescribeImages"));
+    let output = resolve(&world, &untagged_event(&digest, Duration::from_hours(1))).await;
+    assert_eq!(output.nothing_to_do.unwrap().reason, Reason::ImageGone);
+
+    world.client(SOURCE).await.delete_repository().repository_name(REPOSITORY).force(true).send().await.unwrap();
     let output = resolve(&world, &event(&Digest::of(b"nothing"), Some("v1"))).await;
     assert_eq!(output.nothing_to_do.unwrap().reason, Reason::ImageGone);
 }
@@ -267,7 +296,7 @@ async fn what_a_person_names_and_is_not_there_is_an_error() {
     for (image, name) in [
         (json!({"repository": REPOSITORY, "tag": "v9"}), ErrorName::ImageNotFound),
         (json!({"repository": REPOSITORY, "digest": Digest::of(b"x").as_str()}), ErrorName::ImageNotFound),
-        (json!({"repository": "no/such", "tag": "v1"}), ErrorName::RepositoryNotFound),
+        (json!({"repository": "no/such", "tag": "v1"}), ErrorName::ImageNotFound),
         (json!({"repository": "no/such", "digest": Digest::of(b"x").as_str()}), ErrorName::ImageNotFound),
     ] {
         let (error, message) = refusal(&world, &json!({"image": image, "targets": [{"region": TARGET}]})).await;
@@ -349,6 +378,14 @@ async fn bad_input_is_refused_by_field() {
         (edit(|input| input["event"]["detail-type"] = json!("ECR Image Scan")), "event.detail-type: is"),
         (edit(|input| input["event"]["region"] = json!("us-east-1")), "event.region: is us-east-1"),
         (edit(|input| input["event"]["time"] = json!("yesterday")), "input.event.time: "),
+        (edit(|input| input["event"]["time"] = json!(Timestamp::now() + Duration::from_mins(6))), "event.time: is 20"),
+        (
+            edit(|input| {
+                let target = |number| json!({"region": TARGET, "repository": format!("mirror/{number}")});
+                input["targets"] = (0..=MOST_TARGETS).map(target).collect();
+            }),
+            "targets: are 61, and at most 60",
+        ),
         (copied(json!({"repository": REPOSITORY})), "image: needs a `tag`, a `digest`, or both"),
         (copied(json!({"tag": "v1"})), "input.image: missing field `repository`"),
     ] {

@@ -5,10 +5,10 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use shared::{
-    contract::{Image, RepositorySettings, Round, SettingsMode, Target},
+    contract::{Image, Referrer, RepositorySettings, Round, SettingsMode, Target},
     error::{ErrorName, Named},
     manifest::{ManifestError, walk},
     names::{Digest, ImageTag, MalformedName, Region, RegistryId, RepositoryName, RoleArn},
@@ -285,14 +285,20 @@ pub const INDEX_FOLLOWS_WITHIN: i64 = 60;
 /// How many indexes are read at a time: they are in memory.
 const INDEXES_AT_ONCE: usize = 100;
 
+/// The most targets of a request, as of a rule: what is told of more is more than Step Functions carries.
+pub const MOST_TARGETS: usize = 60;
+
+/// By how much the clock that an event's time is of may be ahead.
+const FASTER_CLOCK: SignedDuration = SignedDuration::from_mins(5);
+
 /// By how many seconds an event's time and an image's may differ: events have whole seconds.
 const CLOCK_MARGIN: i64 = 60;
 
 /// Resolves an execution's input.
 ///
 /// # Errors
-/// `InvalidInput` naming the field, `ImageNotFound` when a person asks for an image that is not there,
-/// `RepositoryNotFound` likewise, `DigestMismatch`, `AccessDenied`, `RegistryThrottled`, `RegistryUnavailable`.
+/// `InvalidInput` naming the field, `ImageNotFound` when a person asks for an image that is not there, or of a repository
+/// that is not, `DigestMismatch`, `AccessDenied`, `RegistryThrottled`, `RegistryUnavailable`.
 pub async fn handle(registries: &Registries, Input { execution, input, rules }: Input) -> Result<Output, Error> {
     let ExecutionInput { event, image, rule: name, targets } = input;
     let rule = match (&name, &targets) {
@@ -316,50 +322,16 @@ pub async fn handle(registries: &Registries, Input { execution, input, rules }: 
         return Ok(nothing_to_do(Reason::NotSelected, &wanted, "the rule does not select its repository"));
     }
     let source = registries.repository(registries.source(), &wanted.repository);
-
-    let digest = pin(&source, &wanted).await?;
-    let tree = match walk(&source, &digest, &[]).await {
-        Ok(tree) => tree,
+    let (image, referrers) = match read(&source, &wanted, rule).await {
+        Ok(Read::Image(image)) => *image,
+        Ok(Read::TooEarly) => {
+            return Ok(Output { replicate: false, round: None, await_index: true, nothing_to_do: None });
+        }
+        Ok(Read::NothingToDo(reason, message)) => return Ok(nothing_to_do(reason, &wanted, &message)),
         Err(error) if wanted.is_event() && error.name() == ErrorName::ImageNotFound => {
             return Ok(nothing_to_do(Reason::ImageGone, &wanted, "the source no longer has it"));
         }
-        Err(error) => return Err(error.into()),
-    };
-    // A referrer has no tag, or one that tells whose it is, and goes where what it refers to goes.
-    let subject = tree.references.subject.clone().or_else(|| wanted.tag.as_ref().and_then(referrers::subject_of_tag));
-    if let Some(rule) = rule
-        && !is_tag_selected(rule, &wanted, subject.as_ref(), &source).await?
-    {
-        return Ok(nothing_to_do(Reason::NotSelected, &wanted, "the rule does not select its tag"));
-    }
-    if let (Some(pushed_at), None, None) = (wanted.pushed_at, &wanted.tag, &subject) {
-        if !rule.is_some_and(|rule| rule.untagged) {
-            let message = "pushed without a tag: if it is a platform of an index, the index's own push replicates it";
-            return Ok(nothing_to_do(Reason::Untagged, &wanted, message));
-        }
-        if Timestamp::now().duration_since(pushed_at).as_secs() < INDEX_FOLLOWS_WITHIN {
-            return Ok(Output { replicate: false, round: None, await_index: true, nothing_to_do: None });
-        }
-        if let Some(index) = index_of(&source, &digest, pushed_at).await? {
-            let message = format!("a platform of the index {index}, whose own push replicates it");
-            return Ok(nothing_to_do(Reason::InIndex, &wanted, &message));
-        }
-    }
-    let (referrers, referrers_left_out) =
-        referrers::find(&source, tree.manifests().map(|manifest| manifest.digest.clone())).await?;
-    let tree = if referrers.is_empty() { tree } else { walk(&source, &digest, &referrers).await? };
-    let image = Image {
-        region: registries.source().clone(),
-        repository: wanted.repository,
-        digest,
-        tag: wanted.tag,
-        manifests: tree.manifests().count(),
-        media_type: tree.root.media_type,
-        referrers: referrers.len(),
-        referrers_left_out,
-        blobs: tree.blobs.len(),
-        bytes: tree.blobs.iter().map(|blob| blob.size).sum(),
-        pushed_at: wanted.pushed_at,
+        Err(error) => return Err(error),
     };
     info!(execution, ?image, targets = targets.len(), "image resolved");
     let round = Round {
@@ -373,6 +345,59 @@ pub async fn handle(registries: &Registries, Input { execution, input, rules }: 
         settled: Vec::new(),
     };
     Ok(Output { replicate: true, round: Some(round), await_index: false, nothing_to_do: None })
+}
+
+/// What the source told of an image.
+enum Read {
+    /// It is to be replicated, with its referrers.
+    Image(Box<(Image, Vec<Referrer>)>),
+    /// It may be a platform of an index that has not followed yet.
+    TooEarly,
+    /// It is not, and why.
+    NothingToDo(Reason, String),
+}
+
+/// Reads what is wanted from the source; `rule` is that of an event.
+async fn read(source: &Repository, wanted: &Wanted, rule: Option<&Rule>) -> Result<Read, Error> {
+    let digest = pin(source, wanted).await?;
+    let tree = walk(source, &digest, &[]).await?;
+    // A referrer has no tag, or one that tells whose it is, and goes where what it refers to goes.
+    let subject = tree.references.subject.clone().or_else(|| wanted.tag.as_ref().and_then(referrers::subject_of_tag));
+    if let Some(rule) = rule
+        && !is_tag_selected(rule, wanted, subject.as_ref(), source).await?
+    {
+        return Ok(Read::NothingToDo(Reason::NotSelected, "the rule does not select its tag".to_owned()));
+    }
+    if let (Some(pushed_at), None, None) = (wanted.pushed_at, &wanted.tag, &subject) {
+        if !rule.is_some_and(|rule| rule.untagged) {
+            let message = "pushed without a tag: if it is a platform of an index, the index's own push replicates it";
+            return Ok(Read::NothingToDo(Reason::Untagged, message.to_owned()));
+        }
+        if Timestamp::now().duration_since(pushed_at).as_secs() < INDEX_FOLLOWS_WITHIN {
+            return Ok(Read::TooEarly);
+        }
+        if let Some(index) = index_of(source, &digest, pushed_at).await? {
+            let message = format!("a platform of the index {index}, whose own push replicates it");
+            return Ok(Read::NothingToDo(Reason::InIndex, message));
+        }
+    }
+    let (referrers, referrers_left_out) =
+        referrers::find(source, tree.manifests().map(|manifest| manifest.digest.clone())).await?;
+    let tree = if referrers.is_empty() { tree } else { walk(source, &digest, &referrers).await? };
+    let image = Image {
+        region: source.region().clone(),
+        repository: wanted.repository.clone(),
+        digest,
+        tag: wanted.tag.clone(),
+        manifests: tree.manifests().count(),
+        media_type: tree.root.media_type,
+        referrers: referrers.len(),
+        referrers_left_out,
+        blobs: tree.blobs.len(),
+        bytes: tree.blobs.iter().map(|blob| blob.size).sum(),
+        pushed_at: wanted.pushed_at,
+    };
+    Ok(Read::Image(Box::new((image, referrers))))
 }
 
 /// Whether the rule selects the tag of what was pushed: of a referrer, a tag of what it refers to, if that has one.
@@ -421,6 +446,10 @@ fn from_event(event: Event, source: &Region) -> Result<Wanted, Error> {
     if event.region != *source {
         return Err(invalid("event.region", format!("is {}, and this runs in {source}", event.region)));
     }
+    // An image without a tag is looked for in an index until a while after its push.
+    if event.time > Timestamp::now() + FASTER_CLOCK {
+        return Err(invalid("event.time", format!("is {}, in the future", event.time)));
+    }
     Ok(Wanted {
         repository: detail.repository_name,
         tag: detail.image_tag,
@@ -443,6 +472,11 @@ fn resolve_targets(
 ) -> Result<Vec<Target>, Error> {
     if requested.is_empty() {
         return Err(invalid("targets", "is empty: nowhere to replicate to"));
+    }
+    if requested.len() > MOST_TARGETS {
+        let problem =
+            format!("are {}, and at most {MOST_TARGETS} fit into an execution: start several", requested.len());
+        return Err(invalid("targets", problem));
     }
     let mut seen = HashSet::new();
     let mut targets = Vec::new();

@@ -284,7 +284,7 @@ impl Found {
                 return Ok(found);
             }
             let mut below = Vec::new();
-            for manifest in source.manifests(&level).await.map_err(RegistryError::of_source)? {
+            for manifest in source.manifests(&level).await? {
                 found.bytes += manifest.content.len();
                 match manifest.references() {
                     Ok(references) => {

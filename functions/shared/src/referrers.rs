@@ -23,7 +23,7 @@ const DEPTH_LIMIT: usize = 8;
 const LISTS_AT_ONCE: usize = 8;
 
 /// The referrers of `manifests`, those of the referrers too, each after what it refers to; and how many at least are left
-/// out because they are too many.
+/// out because they are too many, or too deep.
 ///
 /// # Errors
 /// Those of [`Repository::referrers`] and [`Repository::manifests`].
@@ -34,7 +34,7 @@ pub async fn find(
     let mut subjects: Vec<Digest> = manifests.into_iter().collect();
     let mut known: HashSet<Digest> = subjects.iter().cloned().collect();
     let mut found = Vec::new();
-    for _ in 0..DEPTH_LIMIT {
+    for depth in 0.. {
         if subjects.is_empty() {
             break;
         }
@@ -51,6 +51,9 @@ pub async fn find(
         level.dedup();
         let digests = level.iter().map(|referrer| referrer.digest.clone());
         subjects = digests.filter(|digest| known.insert(digest.clone())).collect();
+        if depth == DEPTH_LIMIT {
+            return Ok((found, level.len()));
+        }
         found.extend(level);
         if found.len() > MOST {
             let left_out = found.len() - MOST;
