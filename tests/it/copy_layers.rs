@@ -143,10 +143,26 @@ async fn an_expired_url_is_renewed() {
 }
 
 #[tokio::test]
-async fn urls_that_expire_at_once_end_as_a_named_error() {
+async fn urls_that_are_refused_at_once_are_a_matter_of_permission() {
     let (world, digest, _) = world_with_layer(Config { url_ttl: Duration::ZERO, ..Config::default() }).await;
     let error = copy(&world, &digest).await.unwrap_err();
-    assert_eq!(error.name(), ErrorName::RegistryUnavailable);
+    assert_eq!(error.name(), ErrorName::AccessDenied);
+    assert_eq!(world.calls(SOURCE, "DownloadLayer"), 2 * 3, "each of two blobs");
+}
+
+#[tokio::test]
+async fn a_part_that_is_acknowledged_short_is_gone_on_with_where_it_is() {
+    let (world, digest, content) = world_with_layer(Config::default()).await;
+    world.ecr.fault(Fault::of("UploadLayerPart").keep(100).in_region(TARGET).skip(2));
+    let copied = copy(&world, &digest).await.unwrap();
+    assert_eq!(copied.cursor.layers_copied, 2);
+    assert_eq!(world.calls(TARGET, "InitiateLayerUpload"), 2, "no layer starts again");
+    assert_eq!(
+        world.calls(TARGET, "UploadLayerPart"),
+        1 + 6,
+        "the config, 100 bytes, and what is left: none is refused"
+    );
+    assert_whole(&world, &content).await;
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use aws_sdk_ecr::types::{ImageTagMutability, ImageTagMutabilityExclusionFilter};
+use aws_sdk_ecr::types::{ImageIdentifier, ImageTagMutability, ImageTagMutabilityExclusionFilter};
 use copy_layers::{Dependencies, Settings};
 use ecr_local::Fault;
 use futures::{
@@ -431,9 +431,9 @@ mod referrers {
         for blob in [&b"config"[..], b"layer", b"{}"] {
             world.push_blob(TARGET, blob).await;
         }
-        world.ecr.fault(
-            Fault::new("GetDownloadUrlForLayer", 400, "LayerInaccessibleException").in_region(SOURCE).for_ever(),
-        );
+        world
+            .ecr
+            .fault(Fault::new("GetDownloadUrlForLayer", 400, "AccessDeniedException").in_region(SOURCE).for_ever());
         assert_eq!(deployment.copy(&input).await.unwrap(), (0, 0), "it is left out");
         // Another copy may bring it; after the last one, it is told.
         assert_eq!(deployment.put(&input).await.unwrap_err().name(), ErrorName::LayersMissing);
@@ -442,6 +442,60 @@ mod referrers {
         assert_eq!((put.status, put.referrers_refused), (Status::Replicated, 1));
         assert_eq!((&put.refusals[0].digest, put.refusals[0].error.as_str()), (&lost, "LayersMissing"));
         assert_eq!(world.tagged(TARGET, "v1").await, Some(digest));
+    }
+
+    #[tokio::test]
+    async fn a_referrer_whose_layers_cannot_be_had_for_a_while_is_waited_for() {
+        let (world, deployment) = scene().await;
+        let digest = world.push_image(Some("v1"), &[b"config", b"layer"]).await;
+        let referrer = world.refer(&digest, "signature", None).await;
+        let input = deployment.input(TARGET, &digest, Some("v1")).await;
+        ensure_repo::handle(&deployment.registries, decode(input.clone()).unwrap()).await.unwrap();
+        for blob in [&b"config"[..], b"layer", b"{}"] {
+            world.push_blob(TARGET, blob).await;
+        }
+        // All that a stream and parts try before they give up.
+        let lost = Fault::new("GetDownloadUrlForLayer", 400, "LayerInaccessibleException").in_region(SOURCE);
+        world.ecr.fault(lost.times(12));
+        let error = deployment.copy(&input).await.unwrap_err();
+        assert_eq!(error.name(), ErrorName::RegistryUnavailable, "the state machine waits, and tries again");
+        world.ecr.clear_faults();
+        // What is corrupt once is read again.
+        world.ecr.fault(Fault::of("DownloadLayer").corrupt(2).in_region(SOURCE));
+        assert_eq!(deployment.copy(&input).await.unwrap(), (1, 0));
+        assert_eq!(deployment.put(&input).await.unwrap().referrers_copied, 1);
+        assert!(world.by_digest(TARGET, &referrer).await.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_referrer_whose_layers_are_corrupt_does_not_hold_its_image_up() {
+        let (world, deployment) = scene().await;
+        let digest = world.push_image(Some("v1"), &[b"config", b"layer"]).await;
+        world.refer(&digest, "signature", None).await;
+        let mut input = deployment.input(TARGET, &digest, Some("v1")).await;
+        ensure_repo::handle(&deployment.registries, decode(input.clone()).unwrap()).await.unwrap();
+        for blob in [&b"config"[..], b"layer", b"{}"] {
+            world.push_blob(TARGET, blob).await;
+        }
+        world.ecr.fault(Fault::of("DownloadLayer").corrupt(2).in_region(SOURCE).for_ever());
+        assert_eq!(deployment.copy(&input).await.unwrap(), (0, 0), "it is left out");
+        input["repairs"] = json!(MOST_REPAIRS);
+        let put = deployment.put(&input).await.unwrap();
+        assert_eq!((put.status, put.referrers_refused), (Status::Replicated, 1));
+    }
+
+    #[tokio::test]
+    async fn a_referrer_that_is_refused_by_accident_is_put_once_more() {
+        for (times, refused) in [(1, 0), (2, 1)] {
+            let (world, deployment) = scene().await;
+            let digest = world.push_image(Some("v1"), &[b"config", b"layer"]).await;
+            let referrer = world.refer(&digest, "signature", None).await;
+            let accident = Fault::new("PutImage", 400, "ImageDigestDoesNotMatchException").in_region(TARGET);
+            world.ecr.fault(accident.of_image(referrer.as_str()).times(times));
+            let put = deployment.replicate(TARGET, &digest, Some("v1")).await.unwrap().put;
+            assert_eq!((put.referrers_copied, put.referrers_refused), (1 - refused, refused));
+            assert_eq!(world.tagged(TARGET, "v1").await, Some(digest));
+        }
     }
 
     #[tokio::test]
@@ -494,6 +548,20 @@ mod tags {
         world.put(TARGET, &manifest(&[b"config", b"first"]), Some("v1")).await;
         let ended = deployment.replicate(TARGET, &first, Some("v1")).await.unwrap();
         assert_eq!(ended.put.status, Status::Superseded);
+        assert_eq!(world.tagged(TARGET, "v1").await, Some(second));
+    }
+
+    #[tokio::test]
+    async fn a_redrive_whose_image_is_gone_hands_the_tag_on() {
+        let (world, deployment, first, second) = overtaken().await;
+        let input = deployment.input(TARGET, &first, Some("v1")).await;
+        deployment.replicate(TARGET, &second, Some("v1")).await.unwrap();
+        // The older image's put came late, its run was killed then, and the image was deleted before the redrive.
+        world.put(TARGET, &manifest(&[b"config", b"first"]), Some("v1")).await;
+        let delete = world.client(SOURCE).await.batch_delete_image().repository_name(REPOSITORY);
+        let id = ImageIdentifier::builder().image_digest(first.as_str()).build();
+        delete.image_ids(id).send().await.unwrap();
+        assert_eq!(deployment.steps(&input).await.unwrap_err(), ErrorName::ImageNotFound);
         assert_eq!(world.tagged(TARGET, "v1").await, Some(second));
     }
 

@@ -117,7 +117,7 @@ impl Named for Error {
 /// Copies what the target misses, or hands it out in shards.
 ///
 /// # Errors
-/// `ImageNotFound` when the source lost the image, and those of [`Copy::missing`] and [`Copy::run`].
+/// Those of [`walk`], [`Copy::missing`] and [`Copy::run`]. That the source lost the image is none: there is nothing to copy.
 pub async fn handle(dependencies: &Dependencies, input: Input, deadline: Deadline) -> Result<Copied, Error> {
     let Dependencies { registries, client, budget, settings } = dependencies;
     let Input { execution, image, referrers, target, layers, cursor } = input;
@@ -128,8 +128,12 @@ pub async fn handle(dependencies: &Dependencies, input: Input, deadline: Deadlin
     let (blobs, layers_foreign) = if let Some(layers) = layers {
         (layers, 0)
     } else {
-        let tree = walk(&source, &image.digest, &referrers).await?;
-        (tree.blobs, tree.foreign)
+        match walk(&source, &image.digest, &referrers).await {
+            Ok(tree) => (tree.blobs, tree.foreign),
+            // PutManifest tells: its tag may be at the target, where only it looks after that.
+            Err(error) if error.name() == ErrorName::ImageNotFound => (Vec::new(), 0),
+            Err(error) => return Err(error.into()),
+        }
     };
     let copy = Copy::new(&source, &target, client, budget, settings.uploads, deadline);
     let missing = copy.missing(blobs).await?;

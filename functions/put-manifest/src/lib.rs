@@ -252,8 +252,18 @@ impl<'a> Placing<'a> {
         Ok(())
     }
 
-    /// Puts a referrer, and its tag if it has one; `false` when it was there.
+    /// Puts a referrer, and its tag if it has one; `false` when it was there. What may be an accident is done once more here:
+    /// the state's own retries are the image's.
     async fn put_referrer(&mut self, referrer: &ReferrerTree) -> Result<bool, Error> {
+        match self.put_referrer_once(referrer).await {
+            Err(error) if error.name().class() == Class::Restart && error.name() != ErrorName::LayersMissing => {
+                self.put_referrer_once(referrer).await
+            }
+            put => put,
+        }
+    }
+
+    async fn put_referrer_once(&mut self, referrer: &ReferrerTree) -> Result<bool, Error> {
         self.put_below(&referrer.below).await?;
         let tagged = match &referrer.referrer.tag {
             Some(tag) => self.put_tagged(&referrer.root, tag).await?,

@@ -275,7 +275,7 @@ impl<'a> Copy<'a> {
         let mut uploads: HashMap<Digest, Upload> =
             cursor.uploads.drain(..).map(|upload| (upload.digest.clone(), upload)).collect();
         let layers = missing.iter().map(|blob| (blob, uploads.remove(&blob.digest)));
-        // What only a referrer needs does not keep the image from arriving.
+        // What only a referrer needs does not keep the image from arriving, unless it may pass.
         let of_referrers: HashSet<Digest> =
             missing.iter().filter(|blob| blob.of_referrer).map(|blob| blob.digest.clone()).collect();
         let (small, large): (Vec<_>, Vec<_>) = layers.partition(|(blob, _)| blob.size <= SMALL);
@@ -305,13 +305,16 @@ impl<'a> Copy<'a> {
                 }
                 LayerCopy::Found => progress = true,
                 LayerCopy::NotStarted => done = false,
-                LayerCopy::Failed { digest, error, .. } if of_referrers.contains(&digest) => {
+                LayerCopy::Failed { digest, error, .. }
+                    if of_referrers.contains(&digest) && is_left_out(&error, cursor.restarted.contains(&digest)) =>
+                {
                     let (region, error) = (self.target.region(), chain(&error));
                     warn!(%region, layer = %digest, error, "a layer of a referrer is left out: PutManifest tells which");
                 }
                 LayerCopy::Failed { digest, error, upload, advanced } => {
                     done = false;
-                    progress |= advanced;
+                    // That a referrer's layer failed once is worth the cursor's way: without it, none was ever the second time.
+                    progress |= advanced || (of_referrers.contains(&digest) && error.name().class() == Class::Restart);
                     cursor.uploads.extend(upload);
                     // One that may pass is met again if it stays, one that should not come twice is told when it does. An
                     // error has no room for a cursor, so where anything was sent, the next invocation meets it.
@@ -536,6 +539,15 @@ impl<'a> Copy<'a> {
     /// The time left for a part; `None` when the deadline is too near for one.
     fn time_for_a_part(&self) -> Option<Duration> {
         self.patience.time_left().filter(|&time| time >= self.pace.of_a_part() * 2)
+    }
+}
+
+/// Whether the layer of a referrer is left out that failed with `error`: trying again does not help, or did not.
+fn is_left_out(error: &CopyError, was_restarted: bool) -> bool {
+    match error.name().class() {
+        Class::Fatal => true,
+        Class::Restart => was_restarted,
+        Class::Retry => false,
     }
 }
 

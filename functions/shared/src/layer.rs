@@ -31,6 +31,9 @@ const READ_BETWEEN_FAILURES: u64 = 1024 * 1024;
 /// The pause before the second attempt.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
+/// How often in a row a download may be refused, each time but the first for a fresh URL, before it counts as forbidden.
+const REFUSALS: u32 = 3;
+
 /// How long a download may be silent.
 const READ_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -82,6 +85,10 @@ enum ReadError {
     Url(#[source] RegistryError),
     #[error("the download URL has expired")]
     Expired,
+    #[error(
+        "the download answered 403 Forbidden for a URL that was just made: does a VPC endpoint's policy forbid it?"
+    )]
+    Forbidden,
     #[error("the download answered {0}")]
     Status(StatusCode),
     #[error("the download broke")]
@@ -101,6 +108,7 @@ impl ReadError {
         match self {
             Self::Url(error) => error.name(),
             Self::Size { .. } => ErrorName::DigestMismatch,
+            Self::Forbidden => ErrorName::AccessDenied,
             Self::Status(StatusCode::TOO_MANY_REQUESTS) => ErrorName::RegistryThrottled,
             Self::Expired | Self::Status(_) | Self::Broken(_) | Self::Silent | Self::Short { .. } | Self::Long => {
                 ErrorName::RegistryUnavailable
@@ -126,6 +134,8 @@ pub struct Layer {
     failures: u32,
     /// The bytes since the last one.
     read: u64,
+    /// Refused URLs in a row.
+    refusals: u32,
 }
 
 impl Layer {
@@ -142,6 +152,7 @@ impl Layer {
             end: blob.size,
             failures: 0,
             read: 0,
+            refusals: 0,
         }
     }
 
@@ -237,9 +248,13 @@ impl Layer {
             StatusCode::OK | StatusCode::RANGE_NOT_SATISFIABLE => {
                 return Err(ReadError::Size { asked, got: format!("HTTP {}", answer.status()) });
             }
-            StatusCode::FORBIDDEN => return Err(ReadError::Expired),
+            StatusCode::FORBIDDEN => {
+                self.refusals += 1;
+                return Err(if self.refusals == REFUSALS { ReadError::Forbidden } else { ReadError::Expired });
+            }
             status => return Err(ReadError::Status(status)),
         }
+        self.refusals = 0;
         Ok(answer)
     }
 }

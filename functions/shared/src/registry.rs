@@ -126,16 +126,6 @@ impl Named for RegistryError {
     }
 }
 
-impl RegistryError {
-    /// The same error of the repository that the image is read from: without that, there is no image.
-    pub(crate) fn of_source(mut self) -> Self {
-        if self.name == ErrorName::RepositoryNotFound {
-            self.name = ErrorName::ImageNotFound;
-        }
-        self
-    }
-}
-
 /// What a registry answered.
 #[derive(Debug, thiserror::Error)]
 #[error("{code}: {message}")]
@@ -332,11 +322,12 @@ impl Registries {
         &self.source
     }
 
-    /// The source repository `name` of `region`, in the functions' own account.
+    /// The source repository `name` of `region`, in the functions' own account. Where it is not there, neither is the image:
+    /// its errors say `ImageNotFound`, and never `RepositoryNotFound`.
     #[must_use]
     pub fn repository(&self, region: &Region, name: &RepositoryName) -> Repository {
         let reach = Reach { region: region.clone(), registry_id: None, role_arn: None, external_id: None };
-        self.reach(reach, name, None)
+        Repository { is_source: true, ..self.reach(reach, name, None) }
     }
 
     /// The repository of `target`, in its account, as its role. Roles are assumed by the first call.
@@ -377,7 +368,7 @@ impl Registries {
             })
             .clone();
         let Reach { region, registry_id, role_arn, .. } = reach;
-        Repository { client, authorization, region, registry_id, role_arn, name: name.clone() }
+        Repository { client, authorization, region, registry_id, role_arn, name: name.clone(), is_source: false }
     }
 }
 
@@ -390,6 +381,8 @@ pub struct Repository {
     registry_id: Option<RegistryId>,
     role_arn: Option<RoleArn>,
     name: RepositoryName,
+    /// Whether images are read from it: without that repository, there is no image.
+    is_source: bool,
 }
 
 impl Repository {
@@ -482,7 +475,7 @@ impl Repository {
         let tags = self.client.list_tags_for_resource().resource_arn(described.arn).send();
         let (tags, policies) = join(tags, policies).await;
         let tags = match tags.map_err(|error| self.failed("ListTagsForResource", error)) {
-            Err(error) if error.name == ErrorName::RepositoryNotFound => return Ok(None),
+            Err(error) if error.name == self.not_found() => return Ok(None),
             tags => tags?.tags.unwrap_or_default(),
         };
         let Some((lifecycle_policy, repository_policy)) = policies? else { return Ok(None) };
@@ -540,7 +533,7 @@ impl Repository {
             Err(error) => Err(self.failed("GetRepositoryPolicy", error)),
         };
         match lifecycle.and_then(|lifecycle| Ok((lifecycle, repository?))) {
-            Err(error) if error.name == ErrorName::RepositoryNotFound => Ok(None),
+            Err(error) if error.name == self.not_found() => Ok(None),
             policies => policies.map(Some),
         }
     }
@@ -809,12 +802,11 @@ impl Repository {
                 .max_results(REFERRERS_PAGE)
                 .set_next_token(next)
                 .send()
-                .await
-                .map_err(|error| self.failed(OPERATION, error));
+                .await;
             let answer = match answer {
                 // What it answers for an image that is not there is not documented.
-                Err(error) if error.name() == ErrorName::ImageNotFound => return Ok(referrers),
-                answer => answer?,
+                Err(error) if error.code() == Some("ImageNotFoundException") => return Ok(referrers),
+                answer => answer.map_err(|error| self.failed(OPERATION, error))?,
             };
             for referrer in answer.referrers.unwrap_or_default() {
                 let digest = referrer.digest.parse();
@@ -989,7 +981,7 @@ impl Repository {
             .layer_digest(digest.as_str())
             .send()
             .await
-            .map_err(|error| self.failed("GetDownloadUrlForLayer", error).of_source())?;
+            .map_err(|error| self.failed("GetDownloadUrlForLayer", error))?;
         Ok(DownloadUrl(answer.download_url.unwrap_or_default()))
     }
 
@@ -1090,7 +1082,15 @@ impl Repository {
             .layer_part_blob(Blob::new(part))
             .send()
             .await;
-        let Err(error) = sent else { return Ok(Part::Received) };
+        let error = match sent {
+            // It has less than was sent, and says so. What else it says is left to the digest: the part is not what it is about.
+            Ok(answer) => {
+                let received = answer.last_byte_received.and_then(|last| u64::try_from(last).ok()).map(|last| last + 1);
+                let is_short = received.is_some_and(|received| (first + 1..end).contains(&received));
+                return Ok(if is_short { Part::OutOfOrder { received } } else { Part::Received });
+            }
+            Err(error) => error,
+        };
         match error.as_service_error() {
             Some(UploadLayerPartError::InvalidLayerPartException(refused)) => {
                 let received =
@@ -1191,6 +1191,7 @@ impl Repository {
         source: impl Into<Box<dyn StdError + Send + Sync>>,
     ) -> RegistryError {
         let Self { region, registry_id, name: repository, .. } = self.clone();
+        let name = if name == ErrorName::RepositoryNotFound { self.not_found() } else { name };
         RegistryError { name, operation, region, registry_id, repository, source: source.into() }
     }
 
@@ -1209,6 +1210,11 @@ impl Repository {
         let role = self.role_arn.as_ref().map_or("the role", RoleArn::as_str);
         let message = answer.err().message().unwrap_or("no message");
         self.refused(operation, name, code, &format!("sts:AssumeRole of {role}: {message}"))
+    }
+
+    /// The name of the error that it is not there.
+    fn not_found(&self) -> ErrorName {
+        if self.is_source { ErrorName::ImageNotFound } else { ErrorName::RepositoryNotFound }
     }
 
     /// Gives an SDK error its name. By code and status rather than by type: throttling is not in the service's model,
@@ -1269,16 +1275,18 @@ fn name_of(operation: &str, code: &str, status: u16) -> ErrorName {
         "LayersNotFoundException"
         | "LayerInaccessibleException"
         | "UnableToGetUpstreamImageException"
-        | "UnableToGetUpstreamLayerException" => ErrorName::RegistryUnavailable,
+        | "UnableToGetUpstreamLayerException"
+        | "UnableToListUpstreamImageReferrersException" => ErrorName::RegistryUnavailable,
         "ImageNotFoundException" => ErrorName::ImageNotFound,
         "RepositoryNotFoundException" => ErrorName::RepositoryNotFound,
         // The last two are what a region answers that is not enabled in the account.
         "KmsException" | "UnrecognizedClientException" | "InvalidSignatureException" => ErrorName::AccessDenied,
         "LimitExceededException" => ErrorName::QuotaExceeded,
         "InvalidLayerException" | "ImageDigestDoesNotMatchException" => ErrorName::DigestMismatch,
-        "InvalidParameterException" | "InvalidTagParameterException" | "TooManyTagsException" => {
-            ErrorName::InvalidInput
-        }
+        "InvalidParameterException"
+        | "InvalidTagParameterException"
+        | "TooManyTagsException"
+        | "ValidationException" => ErrorName::InvalidInput,
         _ => match status {
             401 | 403 => ErrorName::AccessDenied,
             // What some referrers are answered with (aws/containers-roadmap#2783).
