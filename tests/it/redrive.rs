@@ -7,7 +7,7 @@ use local_stack::{ExecutionStatus, ReportEvent};
 use serde_json::json;
 use shared::contract::{Report, Status};
 
-use crate::scene::{NO_LAYER, REPOSITORY, Scene, TAG, TARGETS, target};
+use crate::scene::{NO_LAYER, REPOSITORY, Scene, TAG, TARGETS, target, until};
 
 /// The regions that the last round worked on.
 fn worked_on(scene: &Scene) -> Vec<&'static str> {
@@ -26,6 +26,7 @@ async fn what_failed_is_redriven_and_what_arrived_is_left_alone() {
     failed_targets_run_again(&scene).await;
     an_execution_that_found_no_image_begins_again(&scene).await;
     a_report_that_was_not_delivered_is(&scene).await;
+    an_execution_that_was_stopped_goes_on(&scene).await;
 }
 
 async fn failed_targets_run_again(scene: &Scene) {
@@ -130,4 +131,34 @@ async fn a_report_that_was_not_delivered_is(scene: &Scene) {
     assert_eq!(worked_on(scene), [] as [&str; 0]);
     let (_, report) = scene.report(&first).await;
     assert_eq!(report, logged[0]);
+}
+
+async fn an_execution_that_was_stopped_goes_on(scene: &Scene) {
+    let [arrived, waiting, _] = TARGETS;
+    // One target throttles its puts for as long as it takes, the other one has the image.
+    scene.stack.ecr().fault(Fault::new("PutImage", 400, "ThrottleException").in_region(waiting).for_ever());
+    let targets = json!([arrived, waiting].map(|region| json!({"region": region, "repository": "stopped/app"})));
+    let input = json!({"image": {"repository": REPOSITORY, "tag": TAG}, "targets": targets});
+    let first = scene.stack.start_execution(&input).await.unwrap();
+    let has_tag = |region| {
+        let there = scene.stack.ecr().view("000000000000", region, "stopped/app");
+        there.is_some_and(|there| there.tags.contains_key(TAG))
+    };
+    let throttled = || scene.stack.ecr().faults().iter().any(|fault| fault.met > 0);
+    until("one target, and the other one's throttling", || has_tag(arrived) && throttled()).await;
+    scene.stack.stop(&first).await.unwrap();
+    let first = scene.finished(&first).await;
+    assert_eq!((first.status.clone(), has_tag(waiting)), (ExecutionStatus::Aborted, false), "{first:?}");
+
+    scene.stack.ecr().clear_faults();
+    let second = scene.stack.redrive(&first, &first).await.unwrap();
+    let second = scene.finished(&second).await;
+    assert_eq!(second.status, ExecutionStatus::Succeeded, "{second:?}");
+    let source = scene.read(scene.stack.source()).await;
+    for region in [arrived, waiting] {
+        let registry = scene.stack.registry(region).await.unwrap();
+        assert_eq!(registry.read("stopped/app", TAG).await.unwrap(), source, "{region}");
+    }
+    let (_, report) = scene.report(&first).await;
+    assert!(report.complete, "{report:?}");
 }

@@ -1,6 +1,6 @@
 //! A local stack and an image, for the end-to-end tests.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ecr_local::{Fault, Stats};
 use local_stack::{Client, Contents, Execution, Image, LocalStack, Options, Pushed, Sample};
@@ -86,4 +86,13 @@ pub(crate) fn target<'report>(report: &'report Report, region: &str) -> &'report
 
 pub(crate) fn calls(stats: &Stats, region: &str, operations: &[&str]) -> u64 {
     operations.iter().map(|operation| stats.calls(region, operation)).sum()
+}
+
+/// Waits for what is to come.
+pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < PATIENCE, "waited for {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }

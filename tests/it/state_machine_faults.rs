@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ecr_local::Fault;
 use local_stack::{Client, CopyLayers, Execution, ExecutionStatus, Fate, HistoryEvent, Options, Sample};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use shared::contract::Status;
 
 use crate::execution::MACHINE;
-use crate::scene::{NO_LAYER, PATIENCE, REPOSITORY, Scene, TAG, TARGETS, calls};
+use crate::scene::{NO_LAYER, PATIENCE, REPOSITORY, Scene, TAG, TARGETS, calls, until};
 
 /// What cannot be exercised here, and why: a handler of the definition that is not in this list and not exercised is found
 /// missing, and so is one that is in it and exercised.
@@ -232,15 +232,6 @@ fn panicking() -> PathBuf {
     let program = own.ancestors().nth(2).unwrap().join("examples/panicking");
     assert!(program.exists(), "{} is not there", program.display());
     program
-}
-
-/// Waits for what is to come.
-async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !is_so() {
-        assert!(start.elapsed() < PATIENCE, "waited for {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -181,11 +181,8 @@ pub async fn handle(dependencies: &Dependencies, Input { execution, mut round }:
         }
     };
     let failed = report.targets.iter().any(|target| target.status.is_failure());
-    let redrives_now = if failed {
-        redrive_count(&dependencies.step_functions, &report.execution.arn).await
-    } else {
-        Ok(redrives)
-    };
+    let redrives_now =
+        if failed { redrive_count(&dependencies.step_functions, &report.execution.arn).await } else { Ok(redrives) };
     if let Ok(redrives_now) = redrives_now
         && redrives_now > redrives
     {

@@ -5,6 +5,8 @@
 //! own ARN, name, start and input; its context object and DescribeExecution count the redrive. Here it goes on in an
 //! execution of a state machine that begins at the failed state and is the same from there: what the definition reads of
 //! the execution in its context is written into it.
+//!
+//! A Map in which an execution was stopped begins again as a whole here. Step Functions keeps the iterations that had succeeded.
 
 use std::collections::HashMap;
 
@@ -24,8 +26,8 @@ pub(crate) async fn redrive(
     count: u32,
 ) -> Result<String, Error> {
     let wrong = |problem: String| Error::answer(format!("redrive of {}", original.arn), problem);
-    if failed.status != ExecutionStatus::Failed {
-        return Err(wrong(format!("it is {}, not failed", failed.status)));
+    if !matches!(failed.status, ExecutionStatus::Failed | ExecutionStatus::TimedOut | ExecutionStatus::Aborted) {
+        return Err(wrong(format!("it is {}", failed.status)));
     }
     let client = &executions.client;
     let machine = client.describe_state_machine().state_machine_arn(&executions.state_machine_arn).send().await;
@@ -48,7 +50,8 @@ pub(crate) async fn redrive(
         ("RedriveCount", json!(count)),
     ]);
     let history = executions.history(&failed.arn).await?;
-    let (state, input) = unsuccessful(&history).ok_or_else(|| wrong("no state of it is unsuccessful".to_owned()))?;
+    let (state, input) =
+        unsuccessful(&history, &definition).ok_or_else(|| wrong("no state of it is unsuccessful".to_owned()))?;
     fill_in(&mut definition, &context);
     definition["StartAt"] = json!(state);
 
@@ -59,10 +62,13 @@ pub(crate) async fn redrive(
     Ok(started.map_err(Error::call("StartExecution"))?.execution_arn)
 }
 
-/// The state that was entered and never left, and its input.
-fn unsuccessful(history: &[HistoryEvent]) -> Option<(String, String)> {
-    let is_of_a_state = |event: &&HistoryEvent| event.details.keys().any(|name| name.starts_with("state"));
-    let last = history.iter().rev().find(is_of_a_state)?;
+/// The state of `definition` itself, and not of a Map in it, that was entered and never left, and its input.
+fn unsuccessful(history: &[HistoryEvent], definition: &Value) -> Option<(String, String)> {
+    let of_a_state = |event: &&HistoryEvent| {
+        let details = event.details.iter().find(|(name, _)| name.starts_with("state"));
+        details.is_some_and(|(_, details)| definition["States"].get(details["name"].as_str().unwrap_or("")).is_some())
+    };
+    let last = history.iter().rev().find(of_a_state)?;
     let entered = last.details.get("stateEnteredEventDetails")?;
     Some((entered["name"].as_str()?.to_owned(), entered["input"].as_str()?.to_owned()))
 }

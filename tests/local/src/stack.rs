@@ -340,11 +340,20 @@ impl LocalStack {
         self.executions.start(Some(name), input).await
     }
 
+    /// Stops an execution.
+    ///
+    /// # Errors
+    /// If StopExecution fails.
+    pub async fn stop(&self, arn: &str) -> Result<(), Error> {
+        let stop = self.executions.client.stop_execution().execution_arn(arn).send().await;
+        stop.map(drop).map_err(Error::call("StopExecution"))
+    }
+
     /// Redrives an execution as Step Functions documents it; `failed` is its last part: itself, or what it went on in when it
     /// was redriven for the last time. The ARN of what it goes on in now.
     ///
     /// # Errors
-    /// If it has not failed, or a call fails.
+    /// If it is under way or has succeeded, or a call fails.
     pub async fn redrive(&self, original: &Execution, failed: &Execution) -> Result<String, Error> {
         let count = self.services.count_redrive(&original.arn);
         redrive(&self.executions, original, failed, count).await
