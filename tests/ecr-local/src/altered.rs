@@ -1,4 +1,4 @@
-//! Answers that a fault alters on their way.
+//! Answers that a fault alters on their way, and requests that it slows down.
 
 use std::time::Duration;
 
@@ -13,16 +13,27 @@ use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use serde_json::Value;
 
+use crate::connection::Connection;
 use crate::faults::Fault;
 
 const ZEROS: &[u8] = &[0; 64 * 1024];
 const PIECES_PER_SECOND: u64 = 10;
 
-type Content = BoxStream<'static, Result<Bytes, Error>>;
+pub(crate) type Content = BoxStream<'static, Result<Bytes, Error>>;
 
 impl Fault {
-    /// The answer as the client gets it.
-    pub(crate) async fn alter(&self, answer: Response) -> Response {
+    /// The request's body as it is read.
+    pub(crate) fn slow_down(&self, body: Body) -> Body {
+        match self.read_bytes_per_second {
+            Some(bytes_per_second) => {
+                Body::from_stream(trickling(body.into_data_stream().boxed(), bytes_per_second.max(1)))
+            }
+            None => body,
+        }
+    }
+
+    /// The answer as the client gets it, over its connection.
+    pub(crate) async fn alter(&self, answer: Response, connection: &Connection) -> Response {
         let (mut head, mut body) = answer.into_parts();
         if let Some(location) = self.location.as_deref().and_then(|location| HeaderValue::from_str(location).ok()) {
             head.headers.insert(LOCATION, location);
@@ -31,13 +42,14 @@ impl Fault {
             head.headers.remove(CONTENT_LENGTH);
             body = Body::from(replace(body, content).await);
         }
-        if self.corrupt.or(self.truncate).or(self.extend).or(self.bytes_per_second).is_some() {
-            return self.alter_content(head, body);
+        let alterations = [self.corrupt, self.truncate, self.extend, self.cut_answer_after, self.bytes_per_second];
+        if alterations.iter().any(Option::is_some) {
+            return self.alter_content(head, body, connection);
         }
         Response::from_parts(head, body)
     }
 
-    fn alter_content(&self, mut head: Parts, body: Body) -> Response {
+    fn alter_content(&self, mut head: Parts, body: Body, connection: &Connection) -> Response {
         let mut length = told_length(&head.headers).or(body.size_hint().exact());
         let mut content: Content = body.into_data_stream().boxed();
         if let Some(index) = self.corrupt {
@@ -50,6 +62,9 @@ impl Fault {
         if let Some(bytes) = self.extend {
             content = content.chain(zeros(bytes)).boxed();
             length = length.map(|length| length.saturating_add(bytes));
+        }
+        if let Some(bytes) = self.cut_answer_after {
+            content = cut(content, bytes, connection.clone()).boxed();
         }
         if let Some(bytes_per_second) = self.bytes_per_second {
             content = trickling(content, bytes_per_second.max(1)).boxed();
@@ -120,6 +135,23 @@ fn truncated(content: Content, bytes: u64) -> impl Stream<Item = Result<Bytes, E
     })
 }
 
+/// The content, of which no more than so many bytes are sent before the connection is closed.
+pub(crate) fn cut(
+    content: Content,
+    bytes: u64,
+    connection: Connection,
+) -> impl Stream<Item = Result<Bytes, Error>> + Send {
+    stream::try_unfold((content, bytes, connection), async |(mut content, left, connection)| {
+        if left == 0 {
+            match connection.cut().await {}
+        }
+        let Some(mut chunk) = content.try_next().await? else { return Ok(None) };
+        chunk.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+        let left = left - chunk.len() as u64;
+        Ok(Some((chunk, (content, left, connection))))
+    })
+}
+
 fn zeros(bytes: u64) -> impl Stream<Item = Result<Bytes, Error>> {
     stream::iter(std::iter::successors(Some(bytes), |left| left.checked_sub(ZEROS.len() as u64)).map(|left| {
         let length = usize::try_from(left).unwrap_or(usize::MAX).min(ZEROS.len());
@@ -154,7 +186,7 @@ mod tests {
     }
 
     async fn altered(fault: &Fault, answer: Response) -> String {
-        let answer = fault.alter(answer).await;
+        let answer = fault.alter(answer, &Connection::default()).await;
         let told = told_length(answer.headers());
         let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
         assert!(told.is_none_or(|told| told == body.len() as u64), "{told:?}");
@@ -196,6 +228,8 @@ mod tests {
             (Fault::of("X").truncate(0), ""),
             (Fault::of("X").truncate(4), "0123"),
             (Fault::of("X").truncate(99), "0123456789"),
+            // More than there is: whole.
+            (Fault::of("X").cut_answer_after(99), "0123456789"),
             (Fault::of("X").extend(2), "0123456789\0\0"),
             (Fault::of("X").corrupt(1).truncate(3).trickle(1_000_000), "002"),
             (Fault::of("X").body("another").truncate(2), "an"),
@@ -214,7 +248,7 @@ mod tests {
         ] {
             let mut answer = answer(&["01234", "56789"]);
             answer.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(10));
-            let answer = fault.alter(answer).await;
+            let answer = fault.alter(answer, &Connection::default()).await;
             assert_eq!(answer.headers()[CONTENT_LENGTH], expected, "{fault:?}");
             let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
             assert_eq!(body.len().to_string(), expected, "{fault:?}");

@@ -187,6 +187,7 @@ async fn respond(gate: Gate, connection: &Connection, request: Request) -> Resul
     let Some(fault) = fault else {
         return dispatch(&call, operation, body.whole().await?).await;
     };
+    body.slow_down(&fault);
     if let Some(event) = &fault.meanwhile {
         let Addressed { registry_id, repository } = Addressed::by(body.whole().await?);
         call.ecr.happen(event, &call.named_registry(registry_id), repository.as_deref());
@@ -212,7 +213,7 @@ async fn respond(gate: Gate, connection: &Connection, request: Request) -> Resul
         Kind::Own => dispatch(&call, operation, body.whole().await?).await,
     };
     fault.hold().await;
-    Ok(fault.alter(answer.unwrap_or_else(Refusal::answer)).await)
+    Ok(fault.alter(answer.unwrap_or_else(Refusal::answer), connection).await)
 }
 
 fn addressed_operation<'a>(ecr: &Ecr, headers: &'a HeaderMap) -> Result<(Identity, &'a str), Refusal> {

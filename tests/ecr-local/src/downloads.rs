@@ -10,10 +10,11 @@ use axum::http::header::{ACCEPT_RANGES, AUTHORIZATION, CONTENT_LENGTH, CONTENT_R
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
-use futures::TryStreamExt as _;
+use futures::StreamExt as _;
 use jiff::Timestamp;
 use serde::Deserialize;
 
+use crate::altered;
 use crate::blobs::Blob;
 use crate::connection::Connection;
 use crate::ecr::Ecr;
@@ -85,28 +86,13 @@ pub(crate) async fn download(
             }
             error(fault.status(), &fault.code, &fault.message)
         }
-        Kind::Cut(bytes) => cut(serve(&ecr, &layer, &head).await, bytes, connection),
+        Kind::Cut(bytes) => serve(&ecr, &layer, &head)
+            .await
+            .map(|body| Body::from_stream(altered::cut(body.into_data_stream().boxed(), bytes, connection.clone()))),
         Kind::Own => serve(&ecr, &layer, &head).await,
     };
     fault.hold().await;
-    fault.alter(response).await
-}
-
-/// The response, of whose body no more than so many bytes are sent before the connection is closed.
-fn cut(response: Response, bytes: u64, connection: Connection) -> Response {
-    response.map(|body| {
-        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-        let state = (body.into_data_stream(), bytes, connection);
-        Body::from_stream(futures::stream::try_unfold(state, async |(mut body, left, connection)| {
-            if left == 0 {
-                match connection.cut().await {}
-            }
-            let Some(mut chunk) = body.try_next().await? else { return Ok::<_, axum::Error>(None) };
-            chunk.truncate(left);
-            let left = left - chunk.len();
-            Ok(Some((chunk, (body, left, connection))))
-        }))
-    })
+    fault.alter(response, &connection).await
 }
 
 async fn serve(ecr: &Arc<Ecr>, layer: &LayerPath, head: &Parts) -> Response {

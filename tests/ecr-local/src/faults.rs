@@ -79,6 +79,13 @@ pub struct Fault {
     /// How fast the answer's body comes, evenly and ten times a second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_per_second: Option<u64>,
+    /// The connection is closed when so many bytes of the answer's body were sent, of which its `Content-Length` says that they
+    /// are all: the operation has taken effect, or the fault is answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut_answer_after: Option<u64>,
+    /// How fast the request's body is read, evenly and ten times a second: a client that sends faster is held up by TCP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_bytes_per_second: Option<u64>,
 }
 
 /// What a fault lets happen in the registry.
@@ -149,6 +156,8 @@ impl Fault {
             truncate: None,
             extend: None,
             bytes_per_second: None,
+            cut_answer_after: None,
+            read_bytes_per_second: None,
         }
     }
 
@@ -261,6 +270,18 @@ impl Fault {
         Self { bytes_per_second: Some(bytes_per_second), ..self }
     }
 
+    /// The same fault, but the connection is closed when so many bytes of its answer's body were sent.
+    #[must_use]
+    pub fn cut_answer_after(self, bytes: u64) -> Self {
+        Self { cut_answer_after: Some(bytes), ..self }
+    }
+
+    /// The same fault, and the request's body is read as slowly as this.
+    #[must_use]
+    pub fn read_slowly(self, bytes_per_second: u64) -> Self {
+        Self { read_bytes_per_second: Some(bytes_per_second), ..self }
+    }
+
     /// Who answers.
     pub(crate) fn kind(&self) -> Kind {
         match (self.cut_after, self.status) {
@@ -283,7 +304,8 @@ impl Fault {
             || self.alters()
             || self.delay_ms.is_some()
             || self.meanwhile.is_some()
-            || self.keep.is_some());
+            || self.keep.is_some()
+            || self.read_bytes_per_second.is_some());
         [
             (is_nothing, "a fault needs a status, cutAfter, delayMs, or another member that does something"),
             (is_answered && is_cut, "a connection that is cut has no status"),
@@ -316,6 +338,11 @@ impl Fault {
             ),
             (self.truncate.is_some() && self.extend.is_some(), "an answer is truncated or extended"),
             (self.bytes_per_second == Some(0), "bytesPerSecond is above 0"),
+            (self.read_bytes_per_second == Some(0), "readBytesPerSecond is above 0"),
+            (
+                self.read_bytes_per_second.is_some() && matches!(operation, "AssumeRole" | "DownloadLayer"),
+                "AssumeRole and DownloadLayer have no body to read slowly",
+            ),
         ]
         .into_iter()
         .find_map(|(is_made, mistake)| is_made.then_some(mistake))
@@ -329,6 +356,7 @@ impl Fault {
             || self.truncate.is_some()
             || self.extend.is_some()
             || self.bytes_per_second.is_some()
+            || self.cut_answer_after.is_some()
     }
 
     pub(crate) fn status(&self) -> StatusCode {
@@ -594,6 +622,23 @@ mod tests {
             (own().meanwhile(Meanwhile::DeleteRepository), true),
             (own().meanwhile(Meanwhile::DeleteImage(Digest::of(b"image").to_string())), true),
             (own().meanwhile(Meanwhile::DeleteImage("v1".to_owned())), false),
+        ] {
+            assert_eq!(fault.mistake().is_none(), is_fault, "{fault:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_breaks_off_where_there_is_one_and_a_body_is_slow_where_it_is_read() {
+        let own = || Fault::of("UploadLayerPart");
+        for (fault, is_fault) in [
+            (own().cut_answer_after(0), true),
+            (Fault::new("UploadLayerPart", 500, "ServerException").cut_answer_after(0), true),
+            (own().cut_after(0).cut_answer_after(0), false),
+            (own().read_slowly(1), true),
+            (own().cut_after(1).read_slowly(1), true),
+            (own().read_slowly(0), false),
+            (Fault::of("DownloadLayer").read_slowly(1), false),
+            (Fault::of("AssumeRole").read_slowly(1), false),
         ] {
             assert_eq!(fault.mistake().is_none(), is_fault, "{fault:?}");
         }

@@ -117,7 +117,7 @@ async fn respond(gate: &Gate, connection: &Connection, scope: Scope, request: Re
         (Kind::Answer, Some(Err(refusal))) => return Err(refusal),
         (Kind::Answer | Kind::Own, _) => Err(Refusal::from(&fault)),
     };
-    Ok(fault.alter(answer.unwrap_or_else(Refusal::answer)).await)
+    Ok(fault.alter(answer.unwrap_or_else(Refusal::answer), connection).await)
 }
 
 fn assume_role(gate: &Gate, caller: &Caller, input: &Input) -> Result<Response, Refusal> {

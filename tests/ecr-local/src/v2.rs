@@ -129,6 +129,7 @@ async fn respond(mut exchange: Exchange, body: &mut UnreadBody) -> Result<Respon
         exchange.ecr.happen(event, &exchange.registry, target.repository().map(RepositoryName::as_str));
     }
     exchange.keep = fault.keep;
+    *body = body.take().map(|body| fault.slow_down(body));
     let answer = match fault.kind() {
         Kind::Answer => {
             if fault.after {
@@ -148,7 +149,7 @@ async fn respond(mut exchange: Exchange, body: &mut UnreadBody) -> Result<Respon
         Kind::Own => dispatch(&exchange, body, target).await,
     };
     fault.hold().await;
-    Ok(fault.alter(answer.unwrap_or_else(Refusal::answer)).await)
+    Ok(fault.alter(answer.unwrap_or_else(Refusal::answer), &exchange.connection).await)
 }
 
 /// Takes so many bytes of a body, or all of a shorter one, and forgets them.

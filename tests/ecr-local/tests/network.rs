@@ -318,6 +318,71 @@ async fn a_download_is_cut_after_its_first_bytes() {
 }
 
 #[tokio::test]
+async fn an_answer_may_be_cut_within_its_body() {
+    let ecr = EcrLocal::start(Config::default()).await.unwrap();
+    // Of what was done before its answer was cut.
+    ecr.fault(Fault::of("CreateRepository").cut_answer_after(7));
+    let created = call(&ecr.endpoint(), FAR, "CreateRepository", &json!({ "repositoryName": "app" })).await;
+    assert_eq!((created.status(), created.body.len()), ("200", 7));
+    let length: usize = created.header("content-length").parse().unwrap();
+    assert!(length > 7 && ecr.view("123456789012", FAR, "app").is_some(), "{created:?}");
+    // Of an error, and beside what else becomes of an answer.
+    let input = json!({ "repositoryName": "app" });
+    ecr.fault(Fault::new("GetRepositoryPolicy", 500, "").body("0123456789").corrupt(2).cut_answer_after(5));
+    let refused = call(&ecr.endpoint(), FAR, "GetRepositoryPolicy", &input).await;
+    assert_eq!((refused.status(), refused.header("content-length"), &*refused.body), ("500", "10", &b"01334"[..]));
+
+    let url = push(&ecr.endpoint(), FAR, b"0123456789").await;
+    let (token, registry) = sign_in(&ecr.endpoint(), FAR).await;
+    for (operation, method, url) in [
+        ("DownloadLayer", "GET", url),
+        // An answer without a body has one then.
+        ("v2:POST upload", "POST", format!("{registry}/v2/app/blobs/uploads/")),
+    ] {
+        let authorization = [("authorization", token.as_str())];
+        let headers = if method == "POST" { &authorization[..] } else { &[] };
+        let own = ask(&url, method, headers, b"").await;
+        for bytes in [0, 3] {
+            ecr.fault(Fault::of(operation).extend(10).cut_answer_after(bytes));
+            let answer = ask(&url, method, headers, b"").await;
+            assert_eq!(answer.status(), own.status());
+            assert_eq!(answer.header("content-length"), (own.body.len() + 10).to_string());
+            assert_eq!(answer.body.len() as u64, bytes, "{answer:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_request_may_be_read_slowly() {
+    let ecr = EcrLocal::start(Config::default()).await.unwrap();
+    create(&ecr, FAR).await;
+    let (token, registry) = sign_in(&ecr.endpoint(), FAR).await;
+    let started = call(&ecr.endpoint(), FAR, "InitiateLayerUpload", &json!({ "repositoryName": "app" })).await;
+    let input = json!({
+        "repositoryName": "app", "uploadId": started.json()["uploadId"],
+        "partFirstByte": 0, "partLastByte": 2999, "layerPartBlob": STANDARD.encode([7; 3000]),
+    });
+    ecr.fault(Fault::of("UploadLayerPart").read_slowly(10_000));
+    let began = Instant::now();
+    let answer = call(&ecr.endpoint(), FAR, "UploadLayerPart", &input).await;
+    assert_eq!((answer.status(), &answer.json()["lastByteReceived"]), ("200", &json!(2999)));
+    assert!(began.elapsed() >= Duration::from_millis(400), "{:?}", began.elapsed());
+
+    // Its sender is held up: far more than the sockets hold is not taken.
+    let location = start(&registry, &token).await;
+    ecr.fault(Fault::of("v2:PATCH upload").read_slowly(1_000_000));
+    let (host, path) = location.strip_prefix("http://").unwrap().split_once('/').unwrap();
+    let mut stream = TcpStream::connect(host).await.unwrap();
+    let layer = vec![0; 64 * 1024 * 1024];
+    let length = layer.len();
+    let head =
+        format!("PATCH /{path} HTTP/1.1\r\nhost: {host}\r\nauthorization: {token}\r\ncontent-length: {length}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let sent = tokio::time::timeout(Duration::from_secs(2), stream.write_all(&layer)).await;
+    assert!(sent.is_err(), "{sent:?}");
+}
+
+#[tokio::test]
 async fn a_slow_operation_answers_itself() {
     let ecr = EcrLocal::start(Config::default()).await.unwrap();
     let delay = Duration::from_millis(250);
@@ -401,9 +466,12 @@ async fn a_fault_that_does_nothing_is_refused() {
         (json!({ "operation": "UploadLayerPart", "keep": 5, "body": { "lastByteReceived": 9 } }), "204"),
         (json!({ "operation": "DownloadLayer", "corrupt": 0, "truncate": 9, "bytesPerSecond": 1 }), "204"),
         (json!({ "operation": "DownloadLayer", "extend": 1 }), "204"),
+        (json!({ "operation": "PutImage", "cutAnswerAfter": 7, "readBytesPerSecond": 1 }), "204"),
         (json!({ "operation": "DownloadLayer", "status": 301, "code": "X", "location": "http://localhost/" }), "204"),
         (json!({ "operation": "PutImage" }), "400"),
         (json!({ "operation": "PutImage", "probability": 0.1 }), "400"),
+        (json!({ "operation": "PutImage", "cutAfter": 7, "cutAnswerAfter": 7 }), "400"),
+        (json!({ "operation": "DownloadLayer", "readBytesPerSecond": 1 }), "400"),
         (json!({ "operation": "PutImage", "meanwhile": "deleteImage" }), "400"),
         (json!({ "operation": "PutImage", "status": 500 }), "400"),
         (json!({ "operation": "PutImage", "status": 500, "code": "ServerException", "cutAfter": 1 }), "400"),

@@ -3,6 +3,7 @@ use axum::http::StatusCode;
 use futures::TryStreamExt as _;
 
 use super::{Addressed, Refusal};
+use crate::faults::Fault;
 use crate::uploads::MAX_PART_SIZE;
 
 /// The largest part in base64, or the largest manifest with every character escaped, and room for the rest.
@@ -20,6 +21,12 @@ impl Arriving {
         let expected = body.size_hint().lower().min(MAX_BODY_SIZE);
         let received = Vec::with_capacity(usize::try_from(expected).unwrap_or_default());
         Self { rest: body.into_data_stream(), received }
+    }
+
+    /// Has what has not come yet be read as a fault has it.
+    pub(super) fn slow_down(&mut self, fault: &Fault) {
+        let rest = std::mem::replace(&mut self.rest, Body::empty().into_data_stream());
+        self.rest = fault.slow_down(Body::from_stream(rest)).into_data_stream();
     }
 
     /// All of it.
