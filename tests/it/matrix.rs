@@ -107,7 +107,9 @@ fn of_any(operation: &str) -> Vec<(&'static str, Kind, Fault)> {
         ("503, a proxy's page", Passing, Fault { status: Some(503), ..Fault::of(operation).body("<html>") }),
         ("connection cut before the request", Passing, Fault::cut(operation, 0)),
         ("connection cut in the request", Passing, Fault::cut(operation, 20)),
+        ("request read slowly", Passing, Fault::of(operation).read_slowly(5000)),
         ("done, and the answer lost", Passing, Fault::cut(operation, 20).after_effect()),
+        ("connection cut in the answer", Passing, Fault::of(operation).cut_answer_after(7)),
         ("answer ends midway", Passing, Fault::of(operation).truncate(7)),
         ("answer is no JSON", Passing, Fault::of(operation).body("<html>")),
         ("answer trickles", Passing, Fault::of(operation).trickle(5000)),
@@ -142,6 +144,8 @@ fn of_v2(operation: &str) -> Vec<(&'static str, Kind, Fault)> {
         ("405 `UNSUPPORTED`", Passing, error(405, "UNSUPPORTED")),
         ("connection cut before the request", Passing, Fault::cut(operation, 0)),
         ("done, and the answer lost", Passing, Fault::cut(operation, 20).after_effect()),
+        // Its answers have no body of their own.
+        ("connection cut in the answer", Passing, Fault::of(operation).extend(10).cut_answer_after(3)),
         (
             "redirect to another host",
             Passing,
@@ -182,8 +186,13 @@ fn resolving() -> Vec<Row> {
         vec![
             ("failure `ImageNotFound`", Lasting, failure("ImageNotFound")),
             ("failure `ImageInaccessible`", Lasting, failure("ImageInaccessible")),
+            ("failure `InvalidImageDigest`", Lasting, failure("InvalidImageDigest")),
             ("failure `InvalidImageTag`", Lasting, failure("InvalidImageTag")),
+            ("failure `ImageTagDoesNotMatchDigest`", Lasting, failure("ImageTagDoesNotMatchDigest")),
+            ("failure `MissingDigestAndTag`", Lasting, failure("MissingDigestAndTag")),
+            ("failure `ImageReferencedByManifestList`", Lasting, failure("ImageReferencedByManifestList")),
             ("failure `KmsError`", Lasting, failure("KmsError")),
+            ("failure `UpstreamAccessDenied`", Lasting, failure("UpstreamAccessDenied")),
             ("failure `UpstreamTooManyRequests`", Passing, failure("UpstreamTooManyRequests")),
             ("failure `UpstreamUnavailable`", Passing, failure("UpstreamUnavailable")),
             (
@@ -191,6 +200,7 @@ fn resolving() -> Vec<Row> {
                 Passing,
                 Fault::new("BatchGetImage", 400, "UnableToGetUpstreamImageException"),
             ),
+            ("`LimitExceededException`", Lasting, Fault::new("BatchGetImage", 400, "LimitExceededException")),
             (
                 "another manifest than the digest's",
                 Passing,
@@ -209,16 +219,26 @@ fn resolving() -> Vec<Row> {
     rows.extend(rows_of(list, of_repository(list.operation)));
     rows.extend(rows_of(
         list,
-        vec![(
-            "a referrer whose digest is none",
-            Passing,
-            Fault::of(list.operation)
-                .body(json!({"referrers": [{"digest": "none", "mediaType": OCI_INDEX, "size": 1}]})),
-        )],
+        vec![
+            (
+                "a referrer whose digest is none",
+                Passing,
+                Fault::of(list.operation)
+                    .body(json!({"referrers": [{"digest": "none", "mediaType": OCI_INDEX, "size": 1}]})),
+            ),
+            (
+                "`UnableToListUpstreamImageReferrersException`",
+                Passing,
+                Fault::new(list.operation, 400, "UnableToListUpstreamImageReferrersException"),
+            ),
+            ("`ValidationException`", Lasting, Fault::new(list.operation, 400, "ValidationException")),
+        ],
     ));
     let recent = call("DescribeImages", SOURCE, State::ResolveImage, Way::Untagged);
     rows.extend(rows_of(recent, of_any(recent.operation)));
     rows.extend(rows_of(recent, of_repository(recent.operation)));
+    let not_found = Fault::new(recent.operation, 400, "ImageNotFoundException");
+    rows.extend(rows_of(recent, vec![("`ImageNotFoundException`", Lasting, not_found)]));
     for region in [TARGET, SOURCE] {
         let describe = call("DescribeRepositories", region, State::EnsureRepository, Way::Stream);
         rows.extend(rows_of(describe, of_any(describe.operation)));
@@ -259,11 +279,19 @@ fn settling() -> Vec<Row> {
         rows.extend(rows_of(get, of_any(operation)));
         rows.extend(rows_of(get, of_repository(operation)[..1].to_vec()));
         rows.extend(rows_of(get, vec![none(name, operation, code)]));
+        if operation == "GetLifecyclePolicy" {
+            let invalid = Fault::new(operation, 400, "ValidationException");
+            rows.extend(rows_of(get, vec![("`ValidationException`", Lasting, invalid)]));
+        }
     }
     for operation in ["PutLifecyclePolicy", "SetRepositoryPolicy"] {
         let put = call(operation, TARGET, State::EnsureRepository, Way::Stream);
         rows.extend(rows_of(put, of_any(operation)));
         rows.extend(rows_of(put, of_repository(operation)));
+        if operation == "PutLifecyclePolicy" {
+            let invalid = Fault::new(operation, 400, "ValidationException");
+            rows.extend(rows_of(put, vec![("`ValidationException`", Lasting, invalid)]));
+        }
     }
     rows
 }
@@ -409,6 +437,7 @@ fn streaming() -> Vec<Row> {
         patch,
         vec![
             ("connection cut in the body", Passing, Fault::cut(patch.operation, 3)),
+            ("request read slowly", Passing, Fault::of(patch.operation).read_slowly(5000)),
             ("only a beginning is kept", Passing, Fault::of(patch.operation).keep(3)),
             ("416 `BLOB_UPLOAD_INVALID`", Passing, Fault::new(patch.operation, 416, "BLOB_UPLOAD_INVALID")),
         ],
@@ -507,7 +536,18 @@ fn putting() -> Vec<Row> {
         rows.extend(rows_of(read, of_any(read.operation).into_iter().map(at_once).collect()));
         rows.extend(rows_of(read, of_repository(read.operation)));
         let failure = json!({"images": [], "failures": [{"failureCode": "KmsError", "failureReason": "disabled"}]});
-        rows.extend(rows_of(read, vec![("failure `KmsError`", Lasting, Fault::of(read.operation).body(failure))]));
+        rows.extend(rows_of(
+            read,
+            vec![
+                ("failure `KmsError`", Lasting, Fault::of(read.operation).body(failure)),
+                (
+                    "`UnableToGetUpstreamImageException`",
+                    Passing,
+                    Fault::new(read.operation, 400, "UnableToGetUpstreamImageException"),
+                ),
+                ("`LimitExceededException`", Lasting, Fault::new(read.operation, 400, "LimitExceededException")),
+            ],
+        ));
     }
     let read = call("BatchGetImage", SOURCE, State::PutManifest, Way::Unsigned);
     let deleted = Meanwhile::DeleteImage(digest(&images.index).to_string());
