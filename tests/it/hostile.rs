@@ -1,5 +1,7 @@
 //! Input and answers that mean harm: what is decoded, what is read and how much of it, and where nobody goes.
 
+mod answers;
+
 use std::{
     collections::HashMap,
     sync::{
