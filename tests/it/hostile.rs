@@ -226,6 +226,33 @@ async fn a_list_that_has_no_end_is_given_up() {
 }
 
 #[tokio::test]
+async fn a_list_whose_pages_are_too_long_is_given_up() {
+    let world = World::start().await;
+    let repository = source(&world).await;
+    let digest = Digest::of(b"image");
+    let referrer = json!({"digest": digest, "mediaType": OCI_MANIFEST, "size": 1});
+    let image = json!({"imageDigest": digest, "imageManifestMediaType": OCI_INDEX, "imagePushedAt": 1});
+    // Three of these pages are more than is kept.
+    let pages = [
+        ("ListImageReferrers", json!({"referrers": vec![referrer; 40_000]})),
+        ("DescribeImages", json!({"imageDetails": vec![image; 40_000]})),
+    ];
+    for (operation, mut page) in pages {
+        for number in 0..4 {
+            // The paginator takes no token twice, and the registry none that it has not given.
+            page["nextToken"] = json!(number.to_string());
+            world.ecr.fault(Fault::new(operation, 200, "").body(page.clone()));
+        }
+        let (name, message) = match operation {
+            "ListImageReferrers" => told(repository.referrers(&digest).await),
+            _ => told(repository.indexes_since(Timestamp::UNIX_EPOCH).await),
+        };
+        assert!(message.ends_with("the list has more than 100000 entries"), "{message}");
+        assert_eq!((name, world.calls(SOURCE, operation)), (ErrorName::RegistryUnavailable, 3));
+    }
+}
+
+#[tokio::test]
 async fn an_answer_is_read_only_so_far() {
     let world = World::start().await;
     let digest = world.push_image(Some("v1"), &[b"config", &layer(1, 5000)]).await;

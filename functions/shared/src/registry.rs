@@ -79,6 +79,9 @@ const PART_LIMIT: u64 = 20 * 1024 * 1024;
 /// How many pages of a list are read: a million images in DescribeImages.
 const PAGES: usize = 1000;
 
+/// How many entries of a list are kept: as many images as a repository has, by AWS's default.
+const ENTRIES: usize = 100_000;
+
 /// How many referrers come with one answer: ListImageReferrers' documented limit.
 const REFERRERS_PAGE: i32 = 50;
 
@@ -812,12 +815,15 @@ impl Repository {
                 let digest = referrer.digest.parse();
                 referrers.push(digest.map_err(|error| self.error(OPERATION, ErrorName::RegistryUnavailable, error))?);
             }
+            if referrers.len() > ENTRIES {
+                return Err(self.endless(OPERATION, ENTRIES, "entries"));
+            }
             next = answer.next_token;
             if next.is_none() {
                 return Ok(referrers);
             }
         }
-        Err(self.endless(OPERATION))
+        Err(self.endless(OPERATION, PAGES, "pages"))
     }
 
     /// The indexes that were pushed after `since`, in no order.
@@ -842,13 +848,16 @@ impl Repository {
                     && image.image_manifest_media_type().is_some_and(is_index)
             });
             indexes.extend(recent.filter_map(|image| image.image_digest?.parse::<Digest>().ok()));
+            if indexes.len() > ENTRIES {
+                return Err(self.endless(OPERATION, ENTRIES, "entries"));
+            }
         }
-        Err(self.endless(OPERATION))
+        Err(self.endless(OPERATION, PAGES, "pages"))
     }
 
     /// The error of a list that has no end.
-    fn endless(&self, operation: &'static str) -> RegistryError {
-        let message = format!("the list has more than {PAGES} pages");
+    fn endless(&self, operation: &'static str, limit: usize, unit: &str) -> RegistryError {
+        let message = format!("the list has more than {limit} {unit}");
         self.refused(operation, ErrorName::RegistryUnavailable, "InvalidAnswer", &message)
     }
 
