@@ -538,6 +538,59 @@ run "repositories_that_are_mixed_up" {
   }
 }
 
+run "rules_that_would_undo_each_other" {
+  command = plan
+  module { source = "./modules/rules" }
+
+  variables {
+    rules = {
+      for name, rule in {
+        # Both synchronize.
+        a-sync   = ["a/*", { region = "eu-west-1", settings = "sync" }, { scan_on_push = true }]
+        a-within = ["a/x", { region = "eu-west-1", settings = "sync" }, {}]
+        b-one    = ["b/x", { region = "eu-west-1", settings = "sync" }, { tags = { of = "one" } }]
+        b-other  = ["b/x", { region = "eu-west-1", settings = "sync" }, { tags = { of = "other" } }]
+        # One does, and the other one makes it with settings, or with a key.
+        c-make = ["c/*", { region = "eu-west-1", repository_prefix = "m/" }, { scan_on_push = false }]
+        c-sync = ["c/*", { region = "eu-west-1", repository_prefix = "m/", settings = "sync" }, { scan_on_push = true }]
+        d-key  = ["d/*", { region = "eu-west-1", kms_key_arn = "arn:aws:kms:eu-west-1:123456789012:key/d" }, {}]
+        d-sync = ["d/*", { region = "eu-west-1", settings = "sync" }, {}]
+        # No harm.
+        e-same  = ["e/*", { region = "eu-west-1", settings = "sync" }, { scan_on_push = true }]
+        e-too   = ["e/x", { region = "eu-west-1", settings = "sync" }, { scan_on_push = true }]
+        f-make  = ["f/*", { region = "eu-west-1" }, {}]
+        f-sync  = ["f/*", { region = "eu-west-1", settings = "sync" }, { scan_on_push = true }]
+        g-make  = ["g/*", { region = "eu-west-1" }, { scan_on_push = false }]
+        g-too   = ["g/*", { region = "eu-west-1" }, { scan_on_push = true }]
+        h-none  = ["h/*", { region = "eu-west-1", settings = "none" }, {}]
+        h-sync  = ["h/*", { region = "eu-west-1", settings = "sync" }, { scan_on_push = true }]
+        i-there = ["i/*", { region = "eu-west-2", settings = "sync" }, { scan_on_push = false }]
+        i-here  = ["i/*", { region = "eu-west-1", settings = "sync" }, { scan_on_push = true }]
+        j-one   = ["j/x", { region = "eu-west-1", settings = "sync" }, { scan_on_push = false }]
+        j-rest  = ["j/*", { region = "eu-west-1", settings = "sync" }, { scan_on_push = true }]
+        } : name => {
+        repositories        = { include = [rule[0]], exclude = name == "j-rest" ? ["j/x"] : [] }
+        targets             = [rule[1]]
+        repository_settings = rule[2]
+      }
+    }
+  }
+
+  expect_failures = [output.rules]
+
+  assert {
+    condition = output.problems == [
+      for line in [
+        ["a-within", "a/x", "a-sync", "a/x"],
+        ["b-one", "b/x", "b-other", "b/x"],
+        ["c-make", "m/c/*", "c-sync", "c/*"],
+        ["d-key", "d/*", "d-sync", "d/*"],
+      ] : "rule ${line[0]}, targets[0]: ${line[1]} in 123456789012 eu-west-1 gets other settings or another key from rule ${line[2]}, targets[0], and at least one of them synchronizes it; give both the same, or exclude ${line[3]} from rule ${line[2]}."
+    ]
+    error_message = "The problems are others: ${join("\n", output.problems)}"
+  }
+}
+
 run "repository_settings" {
   command = plan
   module { source = "./modules/rules" }

@@ -33,6 +33,11 @@ output "rules" {
   }
 
   precondition {
+    condition     = length(local.sharing_problems) == 0
+    error_message = join("\n", local.sharing_problems)
+  }
+
+  precondition {
     condition     = length(local.settings_problems) == 0
     error_message = join("\n", local.settings_problems)
   }

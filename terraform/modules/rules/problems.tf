@@ -19,6 +19,7 @@ locals {
     local.rule_problems,
     local.target_problems,
     local.rename_problems,
+    local.sharing_problems,
     local.settings_problems,
     local.size_problems,
   )

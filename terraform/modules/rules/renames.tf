@@ -101,6 +101,31 @@ locals {
     ]),
   )
 
+  # One repository that several rules see to. Two that synchronize it would each undo on every run what the other one did. Where one
+  # synchronizes and the other only makes it, the latter's own settings would not last; and encryption stays as it was made.
+  sharing_problems = distinct([
+    for pair in local.meetings : join(" ", [
+      "${pair.one.label}: ${pair.one.target} in ${pair.one.account} ${pair.one.region} gets other settings or another key",
+      "from ${pair.other.label}, and at least one of them synchronizes it; give both the same,",
+      "or exclude ${pair.meets} from rule ${pair.other.rule}.",
+    ])
+    if(
+      pair.meets == pair.one.source
+      && !contains([pair.one.settings, pair.other.settings], "none")
+      && contains([pair.one.settings, pair.other.settings], "sync")
+      && (
+        coalesce(pair.one.key_arn, "-") != coalesce(pair.other.key_arn, "-")
+        || local.overrides[pair.one.rule] != local.overrides[pair.other.rule]
+        && alltrue([
+          for target in [pair.one, pair.other] : target.settings == "sync" || local.overrides[target.rule] != "{}"
+        ])
+      )
+      && !anytrue([
+        for excluded in local.rules[pair.other.rule].repositories.exclude : can(regex(local.expressions[excluded], pair.meets))
+      ])
+    )
+  ])
+
   is_in_source = [for target in local.targets : target.own && target.region == var.origin.region]
 
   target_keys = [
