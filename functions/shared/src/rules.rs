@@ -38,7 +38,7 @@ impl Filter {
 }
 
 /// Whether `text` is `pattern`, where `*` stands for any characters and every other character for itself.
-pub(crate) fn matches(pattern: &str, text: &str) -> bool {
+fn matches(pattern: &str, text: &str) -> bool {
     // The library has a second wildcard, for one character: a byte that no name has.
     WildMatchPattern::<'*', '\0'>::new(pattern).matches(text)
 }

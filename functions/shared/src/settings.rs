@@ -1,14 +1,14 @@
 //! The settings of a repository: what they are to be at a target, and what differs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
+use wildmatch::WildMatchPattern;
 
 use crate::{
     contract::{RepositorySettings, SettingChange, TagMutability},
     error::shorten,
     names::{Region, RegistryId},
-    rules,
 };
 
 /// The most of a setting that a report repeats, in bytes.
@@ -89,7 +89,11 @@ impl Settings {
     ) -> Self {
         let own = own.unwrap_or_default();
         let encryption = match key {
-            Some(key) => Encryption { kind: "KMS".to_owned(), key: Some(key.to_owned()) },
+            // Two layers stay two.
+            Some(key) => {
+                let kind = if self.encryption.kind == "KMS_DSSE" { "KMS_DSSE" } else { "KMS" };
+                Encryption { kind: kind.to_owned(), key: Some(key.to_owned()) }
+            }
             None => Encryption { kind: self.encryption.kind, key: None },
         };
         let tag_mutability_exclusions = match (own.tag_mutability_exclusions, own.tag_mutability) {
@@ -127,9 +131,7 @@ impl Settings {
                 let told = SettingChange { setting: setting.to_owned(), before, after, refused };
                 differences.push(Difference { told, change });
             };
-        if (self.tag_mutability, &self.tag_mutability_exclusions)
-            != (wanted.tag_mutability, &wanted.tag_mutability_exclusions)
-        {
+        if self.mutability() != wanted.mutability() {
             let exclusions = wanted.tag_mutability_exclusions.clone();
             let change = Change::TagMutability(wanted.tag_mutability, exclusions);
             tell("tagMutability", Some(self.mutability_text()), Some(wanted.mutability_text()), Ok(change));
@@ -167,6 +169,11 @@ impl Settings {
         differences
     }
 
+    /// The exclusions are in no order.
+    fn mutability(&self) -> (TagMutability, BTreeSet<&String>) {
+        (self.tag_mutability, self.tag_mutability_exclusions.iter().collect())
+    }
+
     fn mutability_text(&self) -> String {
         let mode = serde_json::to_value(self.tag_mutability).unwrap_or_default();
         let mode = mode.as_str().unwrap_or_default();
@@ -191,10 +198,50 @@ fn is_another_key(has: &Encryption, wants: &Encryption) -> bool {
 
 /// Whether two policies say the same: ECR does not promise to give a text back as it was set.
 fn is_same_policy(one: Option<&str>, other: Option<&str>) -> bool {
-    let read = |text: &str| serde_json::from_str::<Value>(text).ok();
+    let read = |text: &str| serde_json::from_str::<Value>(text).ok().map(normal);
     match (one, other) {
         (Some(one), Some(other)) => one == other || read(one).is_some_and(|value| Some(value) == read(other)),
         (one, other) => one == other,
+    }
+}
+
+/// A policy in the one form of all those that mean the same: a list of one is what is in it, other lists are in order, an account
+/// that is a principal is its number, whatever it was called, and a number or a truth value is a text.
+fn normal(value: Value) -> Value {
+    match value {
+        Value::Array(values) => {
+            let mut values: Vec<Value> = values.into_iter().map(normal).collect();
+            values.sort_by_cached_key(Value::to_string);
+            values.dedup();
+            if values.len() == 1 { values.remove(0) } else { Value::Array(values) }
+        }
+        Value::Object(members) => {
+            let of_principals = |(key, value): (String, Value)| {
+                let is_principal = key == "Principal" || key == "NotPrincipal";
+                let value = normal(value);
+                (key, if is_principal { normal(principals(value)) } else { value })
+            };
+            Value::Object(members.into_iter().map(of_principals).collect())
+        }
+        Value::Bool(value) => Value::String(value.to_string()),
+        Value::Number(value) => Value::String(value.to_string()),
+        value => value,
+    }
+}
+
+/// Principals, with accounts by their number. Everyone is everyone by either of two names.
+fn principals(value: Value) -> Value {
+    match value {
+        Value::String(text) => {
+            let account = text.strip_prefix("arn:").and_then(|arn| arn.split_once(":iam::")?.1.strip_suffix(":root"));
+            Value::String(account.map(str::to_owned).unwrap_or(text))
+        }
+        Value::Array(values) => Value::Array(values.into_iter().map(principals).collect()),
+        Value::Object(members) if members.len() == 1 && members.get("AWS").is_some_and(|it| *it == "*") => "*".into(),
+        Value::Object(members) => {
+            Value::Object(members.into_iter().map(|(key, value)| (key, principals(value))).collect())
+        }
+        value => value,
     }
 }
 
@@ -247,16 +294,26 @@ pub fn locks_out(policy: &str, account: &RegistryId) -> bool {
             || principal == account.as_str()
             || (principal.starts_with("arn:") && principal.ends_with(&root))
     };
-    let is_setting = |action: &str| rules::matches(&action.to_ascii_lowercase(), "ecr:setrepositorypolicy");
+    let is_setting = |action: &str| {
+        WildMatchPattern::<'*', '?'>::new(&action.to_ascii_lowercase()).matches("ecr:setrepositorypolicy")
+    };
+    let names = |statement: &Value, member: &str, is_it: &dyn Fn(&str) -> bool| {
+        let value = &statement[member];
+        let values = each(value).into_iter().chain(each(&value["AWS"]));
+        values.filter_map(Value::as_str).any(is_it)
+    };
+    // What is denied to all but some, or is all but some.
+    let covers = |statement: &Value, member: &str, is_it: &dyn Fn(&str) -> bool| {
+        let others = format!("Not{member}");
+        names(statement, member, is_it) || (statement.get(&others).is_some() && !names(statement, &others, is_it))
+    };
     each(&document["Statement"]).into_iter().any(|statement| {
-        let principal = &statement["Principal"];
-        let principals = each(principal).into_iter().chain(each(&principal["AWS"]));
         statement["Effect"] == "Deny"
             && statement
                 .get("Condition")
                 .is_none_or(|condition| condition.as_object().is_some_and(serde_json::Map::is_empty))
-            && principals.filter_map(Value::as_str).any(is_owner)
-            && each(&statement["Action"]).into_iter().filter_map(Value::as_str).any(is_setting)
+            && covers(statement, "Principal", &is_owner)
+            && covers(statement, "Action", &is_setting)
     })
 }
 
@@ -397,6 +454,63 @@ mod tests {
     }
 
     #[test]
+    fn a_policy_as_ecr_gives_it_back_is_no_difference() {
+        let policy = |principal: Value, action: Value, condition: Value| {
+            json!({"Statement": {"Effect": "Allow", "Principal": principal, "Action": action, "Condition": condition}})
+                .to_string()
+        };
+        let root = "arn:aws:iam::222222222222:root";
+        let secure = |value: Value| json!({"Bool": {"aws:SecureTransport": value}});
+        let set = policy(json!({"AWS": ["222222222222", "333333333333"]}), json!(["a", "b"]), secure(json!(true)));
+        let given = policy(json!({"AWS": ["333333333333", root]}), json!(["b", "a"]), secure(json!("true")));
+        assert!(is_same_policy(Some(&set), Some(&given)));
+        let everyone = policy(json!({"AWS": ["*"]}), json!(["a"]), json!({}));
+        assert!(is_same_policy(Some(&everyone), Some(&policy(json!({"AWS": "*"}), json!("a"), json!({})))));
+        let listed = json!({"Statement": [serde_json::from_str::<Value>(&set).unwrap()["Statement"]]}).to_string();
+        assert!(is_same_policy(Some(&set), Some(&listed)));
+        assert!(is_same_policy(
+            Some(&policy(json!({"AWS": "*"}), json!("a"), json!({}))),
+            Some(&policy(json!("*"), json!("a"), json!({})))
+        ));
+
+        let role = "arn:aws:iam::222222222222:role/root";
+        for (principal, action, condition) in [
+            (json!({"AWS": ["222222222222"]}), json!(["a", "b"]), secure(json!(true))),
+            (json!({"AWS": ["222222222222", "333333333333"]}), json!(["a", "c"]), secure(json!(true))),
+            (json!({"AWS": ["222222222222", "333333333333"]}), json!(["a", "b"]), secure(json!(false))),
+            (json!({"AWS": [role, "333333333333"]}), json!(["a", "b"]), secure(json!(true))),
+            (json!({"Service": ["222222222222", "333333333333"]}), json!(["a", "b"]), secure(json!(true))),
+        ] {
+            let other = policy(principal, action, condition);
+            assert!(!is_same_policy(Some(&set), Some(&other)), "{other}");
+        }
+        // Elsewhere than among principals, an account and its root are two.
+        let of = |value: &str| policy(json!("*"), json!("a"), json!({"StringEquals": {"aws:PrincipalArn": value}}));
+        assert!(!is_same_policy(Some(&of(root)), Some(&of("222222222222"))));
+    }
+
+    #[test]
+    fn exclusions_in_another_order_are_no_difference() {
+        let of = |filters: &[&str]| Settings {
+            tag_mutability_exclusions: filters.iter().map(ToString::to_string).collect(),
+            ..settings()
+        };
+        let account = here().registry_id;
+        assert_eq!(of(&["a", "b"]).differences(&of(&["b", "a"]), &account), []);
+        assert_eq!(of(&["a", "b"]).differences(&of(&["a"]), &account).len(), 1);
+    }
+
+    #[test]
+    fn a_key_of_the_target_s_own_leaves_two_layers_two() {
+        let there = place("us-east-1", "222222222222");
+        for (kind, wanted) in [("AES256", "KMS"), ("KMS", "KMS"), ("KMS_DSSE", "KMS_DSSE")] {
+            let source = Settings { encryption: Encryption { kind: kind.to_owned(), key: None }, ..settings() };
+            let encryption = source.for_target(None, Some("key"), &here(), &there).encryption;
+            assert_eq!(encryption, Encryption { kind: wanted.to_owned(), key: Some("key".to_owned()) });
+        }
+    }
+
+    #[test]
     fn a_key_counts_only_where_the_target_has_one_of_its_own() {
         let own = |key: Option<&str>| Settings {
             encryption: Encryption { kind: "KMS".to_owned(), key: key.map(str::to_owned) },
@@ -423,9 +537,29 @@ mod tests {
             (json!({"AWS": "222222222222"}), json!("ecr:*"), json!({}), false),
             (json!("*"), json!("ecr:DeleteRepository"), json!({}), false),
             (json!("*"), json!("ecr:*"), json!({"StringNotEquals": {"aws:PrincipalOrgID": "o-1"}}), false),
+            (json!("*"), json!("ecr:Set?epository*"), json!({}), true),
+            (json!("*"), json!("ecr:Set?Repository*"), json!({}), false),
         ] {
             let text = policy(principal, action, condition);
             assert_eq!(locks_out(&text, &account), is_locked, "{text}");
+        }
+        let own_role = json!({"AWS": "arn:aws:iam::111111111111:role/admin"});
+        for (members, is_locked) in [
+            (json!({"NotPrincipal": {"AWS": ["arn:aws:iam::222222222222:root"]}, "Action": "*"}), true),
+            // AWS asks for the account beside its role.
+            (json!({"NotPrincipal": own_role, "Action": "*"}), true),
+            (json!({"NotPrincipal": {"AWS": ["111111111111", "222222222222"]}, "Action": "*"}), false),
+            (json!({"NotPrincipal": {"AWS": "arn:aws:iam::111111111111:root"}, "Action": "*"}), false),
+            (json!({"Principal": "*", "NotAction": "ecr:BatchGetImage"}), true),
+            (json!({"Principal": "*", "NotAction": ["ecr:BatchGetImage", "ecr:SetRepository*"]}), false),
+            (json!({"Principal": {"AWS": "222222222222"}, "NotAction": "ecr:BatchGetImage"}), false),
+            (json!({"NotPrincipal": {"AWS": "222222222222"}, "NotAction": "ecr:PutImage"}), true),
+            (json!({"Action": "*"}), false),
+        ] {
+            let mut statement = members.clone();
+            statement["Effect"] = json!("Deny");
+            let text = json!({"Statement": [statement]}).to_string();
+            assert_eq!(locks_out(&text, &account), is_locked, "{members}");
         }
         let wanted = Settings { repository_policy: Some(policy(json!("*"), json!("*"), json!({}))), ..settings() };
         let differences = settings().differences(&wanted, &account);
