@@ -96,24 +96,31 @@ locals {
         Action = [
           "ecr:CreateRepository",
           "ecr:DescribeRepositories",
-          # An attempt that was stopped after it made the repository is completed by the next, which looks what is there.
+          # An attempt that was stopped after it made the repository is completed by whoever comes next and looks what is there.
           "ecr:GetLifecyclePolicy",
           "ecr:GetRepositoryPolicy",
+          "ecr:ListTagsForResource",
           "ecr:PutLifecyclePolicy",
           "ecr:SetRepositoryPolicy",
           "ecr:TagResource",
         ]
         Resource = local.target_repository_arns.created
       },
+      # The tag that says so goes when that is done, and no other.
+      {
+        Sid       = "UnmarkTarget"
+        Effect    = "Allow"
+        Action    = ["ecr:UntagResource"]
+        Resource  = local.target_repository_arns.created
+        Condition = { "ForAllValues:StringEquals" = { "aws:TagKeys" = ["ecr-replicator:incomplete"] } }
+      },
+      # Beside the above.
       {
         Sid    = "SyncTarget"
         Effect = "Allow"
         Action = [
           "ecr:DeleteLifecyclePolicy",
           "ecr:DeleteRepositoryPolicy",
-          "ecr:GetLifecyclePolicy",
-          "ecr:GetRepositoryPolicy",
-          "ecr:ListTagsForResource",
           "ecr:PutImageScanningConfiguration",
           "ecr:PutImageTagMutability",
           "ecr:UntagResource",

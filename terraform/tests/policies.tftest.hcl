@@ -39,9 +39,11 @@ run "each_function_may_do_what_it_calls_and_nothing_else" {
         "CreateTarget ecr:DescribeRepositories",
         "CreateTarget ecr:GetLifecyclePolicy",
         "CreateTarget ecr:GetRepositoryPolicy",
+        "CreateTarget ecr:ListTagsForResource",
         "CreateTarget ecr:PutLifecyclePolicy",
         "CreateTarget ecr:SetRepositoryPolicy",
         "CreateTarget ecr:TagResource",
+        "UnmarkTarget ecr:UntagResource",
         "EncryptTarget kms:CreateGrant",
         "EncryptTarget kms:DescribeKey",
         "EncryptTarget kms:RetireGrant",
@@ -100,7 +102,7 @@ run "reading_is_of_the_source_and_writing_of_the_targets" {
           "arn:aws:ecr:eu-west-1:123456789012:repository/prod/*",
           "arn:aws:ecr:us-east-1:123456789012:repository/base",
           "arn:aws:ecr:us-east-1:123456789012:repository/prod/*",
-        ] if contains(["CreateTarget", "UploadToTarget", "PutToTarget"], statement.Sid)
+        ] if contains(["CreateTarget", "UnmarkTarget", "UploadToTarget", "PutToTarget"], statement.Sid)
       ]
     ]))
     error_message = "A target statement reaches beyond the named repositories of the target regions."
@@ -122,6 +124,14 @@ run "reading_is_of_the_source_and_writing_of_the_targets" {
         }
     }]
     error_message = "Keys may be used in the target regions and through ECR only."
+  }
+
+  assert {
+    condition = [
+      for statement in jsondecode(aws_iam_role_policy.function["ensure-repo"].policy).Statement : statement.Condition
+      if statement.Sid == "UnmarkTarget"
+    ] == [{ "ForAllValues:StringEquals" = { "aws:TagKeys" = ["ecr-replicator:incomplete"] } }]
+    error_message = "A new repository loses its mark, and no other tag."
   }
 
   assert {
@@ -229,6 +239,14 @@ run "each_target_is_written_as_its_settings_and_its_registry_say" {
         "arn:aws:ecr:us-west-2:123456789012:repository/fixed",
         "arn:aws:ecr:us-west-2:123456789012:repository/prod/*",
       ]
+      UnmarkTarget = [
+        "arn:aws:ecr:us-east-1:123456789012:repository/fixed",
+        "arn:aws:ecr:us-east-1:123456789012:repository/prod/*",
+        "arn:aws:ecr:us-east-2:123456789012:repository/fixed",
+        "arn:aws:ecr:us-east-2:123456789012:repository/mirror/prod/*",
+        "arn:aws:ecr:us-west-2:123456789012:repository/fixed",
+        "arn:aws:ecr:us-west-2:123456789012:repository/prod/*",
+      ]
       SyncTarget = ["arn:aws:ecr:us-east-2:123456789012:repository/mirror/prod/*"]
       DescribeTarget = [
         "arn:aws:ecr:us-west-1:123456789012:repository/dr/*",
@@ -252,9 +270,6 @@ run "each_target_is_written_as_its_settings_and_its_registry_say" {
       ] == [[
         "ecr:DeleteLifecyclePolicy",
         "ecr:DeleteRepositoryPolicy",
-        "ecr:GetLifecyclePolicy",
-        "ecr:GetRepositoryPolicy",
-        "ecr:ListTagsForResource",
         "ecr:PutImageScanningConfiguration",
         "ecr:PutImageTagMutability",
         "ecr:UntagResource",

@@ -85,6 +85,7 @@ run "repositories_are_made_and_written" {
             "ecr:CreateRepository",
             "ecr:GetLifecyclePolicy",
             "ecr:GetRepositoryPolicy",
+            "ecr:ListTagsForResource",
             "ecr:PutLifecyclePolicy",
             "ecr:SetRepositoryPolicy",
             "ecr:TagResource",
@@ -95,6 +96,18 @@ run "repositories_are_made_and_written" {
             "arn:aws:ecr:us-east-1:123456789012:repository/mirror/*",
             "arn:aws:ecr:us-east-1:123456789012:repository/base",
           ]
+        },
+        {
+          Sid    = "Unmark"
+          Effect = "Allow"
+          Action = ["ecr:UntagResource"]
+          Resource = [
+            "arn:aws:ecr:eu-west-1:123456789012:repository/mirror/*",
+            "arn:aws:ecr:eu-west-1:123456789012:repository/base",
+            "arn:aws:ecr:us-east-1:123456789012:repository/mirror/*",
+            "arn:aws:ecr:us-east-1:123456789012:repository/base",
+          ]
+          Condition = { "ForAllValues:StringEquals" = { "aws:TagKeys" = ["ecr-replicator:incomplete"] } }
         },
         {
           Sid      = "Encrypt"
@@ -127,7 +140,7 @@ run "settings_are_synchronized_where_that_is_allowed" {
   }
 
   assert {
-    condition     = jsondecode(aws_iam_role_policy.this.policy).Statement[*].Sid == ["Replicate", "Create", "Sync", "Encrypt", "SignIn"]
+    condition     = jsondecode(aws_iam_role_policy.this.policy).Statement[*].Sid == ["Replicate", "Create", "Unmark", "Sync", "Encrypt", "SignIn"]
     error_message = "A statement is missing, or there are others."
   }
 
@@ -135,9 +148,6 @@ run "settings_are_synchronized_where_that_is_allowed" {
     condition = [for statement in jsondecode(aws_iam_role_policy.this.policy).Statement : statement.Action if statement.Sid == "Sync"] == [[
       "ecr:DeleteLifecyclePolicy",
       "ecr:DeleteRepositoryPolicy",
-      "ecr:GetLifecyclePolicy",
-      "ecr:GetRepositoryPolicy",
-      "ecr:ListTagsForResource",
       "ecr:PutImageScanningConfiguration",
       "ecr:PutImageTagMutability",
       "ecr:UntagResource",

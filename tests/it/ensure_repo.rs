@@ -7,7 +7,7 @@ use aws_sdk_ecr::types::{
     ImageTagMutabilityExclusionFilter, ImageTagMutabilityExclusionFilterType, Tag,
 };
 use ecr_local::Fault;
-use ensure_repo::handle;
+use ensure_repo::{INCOMPLETE, handle};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use shared::{
@@ -195,39 +195,121 @@ async fn a_rule_s_own_settings_come_before_those_of_the_source() {
     assert_eq!(repository, Some(policy("us-east-1")), "it is written for its targets: nothing is mapped");
 }
 
-/// Killed after the repository was made, and tried again.
+fn tag(key: &str, value: &str) -> Tag {
+    Tag::builder().key(key).value(value).build().unwrap()
+}
+
+fn arn(region: &str) -> String {
+    format!("arn:aws:ecr:{region}:123456789012:repository/{REPOSITORY}")
+}
+
+/// The tags of the target's repository.
+async fn tags(world: &World) -> Vec<Tag> {
+    let listed = world.client(TARGET).await.list_tags_for_resource().resource_arn(arn(TARGET)).send().await.unwrap();
+    listed.tags.unwrap()
+}
+
+/// Makes the target's repository, as an attempt that did not come to its policies.
+async fn cut_off(world: &World, operation: &str) {
+    world.ecr.fault(Fault::new(operation, 500, "ServerException").in_region(TARGET).for_ever());
+    let error = ensure_with(world, |_| ()).await.unwrap_err();
+    assert_eq!(error.name(), ErrorName::RegistryUnavailable, "{operation}");
+    world.ecr.clear_faults();
+}
+
+/// Killed after the repository was made; the next attempt, or any other run, goes on.
 #[tokio::test]
-async fn an_attempt_that_was_cut_off_is_completed_by_the_next() {
+async fn an_attempt_that_was_cut_off_is_completed_by_whoever_comes_next() {
     let world = World::start().await;
     set_policies(&world).await;
-    for operation in ["PutLifecyclePolicy", "SetRepositoryPolicy"] {
-        world.client(TARGET).await.delete_repository().repository_name(REPOSITORY).send().await.ok();
-        world.ecr.fault(Fault::new(operation, 500, "ServerException").in_region(TARGET).for_ever());
-        let error = ensure_with(&world, |_| ()).await.unwrap_err();
-        assert_eq!(error.name(), ErrorName::RegistryUnavailable);
-        world.ecr.clear_faults();
-        let ensured = ensure_with(&world, |_| ()).await.unwrap();
-        assert!(!ensured.created);
-        let (lifecycle, repository) = policies(&world).await;
-        assert!(lifecycle.is_some() && repository.is_some(), "{operation}");
+    let days_later = Timestamp::now() + Duration::from_hours(13 * 24);
+    for operation in ["PutLifecyclePolicy", "SetRepositoryPolicy", "UntagResource"] {
+        for (execution, started_at, settings) in
+            [("test", Timestamp::now(), "create"), ("another", days_later, "create"), ("another", days_later, "sync")]
+        {
+            let change = |input: &mut Value| {
+                input["execution"] = json!(execution);
+                input["startedAt"] = json!(started_at);
+                input["target"]["settings"] = json!(settings);
+            };
+            world.client(TARGET).await.delete_repository().repository_name(REPOSITORY).send().await.ok();
+            cut_off(&world, operation).await;
+            assert_eq!(tags(&world).await, [tag(INCOMPLETE, "test")], "{operation}");
+            let ensured = ensure_with(&world, change).await.unwrap();
+            assert!(!ensured.created);
+            let told: Vec<_> = ensured.settings.iter().map(|it| it.setting.as_str()).collect();
+            assert!(!told.contains(&"tags"), "{operation}: {told:?}");
+            let (lifecycle, repository) = policies(&world).await;
+            assert!(lifecycle.is_some() && repository.is_some(), "{operation}");
+            assert_eq!(tags(&world).await, [], "{operation}");
+        }
     }
 }
 
+/// Somebody who makes a repository means it as it is, even if a run was just about to make it.
 #[tokio::test]
-async fn a_repository_of_before_the_execution_gets_no_policies() {
+async fn a_repository_that_somebody_else_made_gets_no_policies() {
     let world = World::start().await;
     set_policies(&world).await;
     world.create_repository(TARGET).await;
-    let later = |input: &mut Value| input["startedAt"] = json!(Timestamp::now() + Duration::from_mins(5));
+    assert!(!ensure_with(&world, |_| ()).await.unwrap().created);
+    assert_eq!(policies(&world).await, (None, None));
+    assert_eq!(world.calls(TARGET, "ListTagsForResource"), 1);
+}
+
+#[tokio::test]
+async fn a_repository_that_is_no_longer_young_is_looked_at_no_further() {
+    let world = World::start().await;
+    set_policies(&world).await;
+    cut_off(&world, "PutLifecyclePolicy").await;
+    world.ecr.reset_stats();
+    let later = |input: &mut Value| input["startedAt"] = json!(Timestamp::now() + Duration::from_hours(15 * 24));
     assert!(!ensure_with(&world, later).await.unwrap().created);
     assert_eq!(policies(&world).await, (None, None));
+    assert_eq!(world.calls(TARGET, "ListTagsForResource"), 0);
+    assert_eq!(world.calls(TARGET, "DescribeRepositories"), 1);
+}
+
+#[tokio::test]
+async fn a_repository_without_policies_is_made_by_one_call() {
+    let world = World::start().await;
+    assert!(ensure_with(&world, |_| ()).await.unwrap().created);
+    assert_eq!(tags(&world).await, []);
+    assert_eq!(world.calls(TARGET, "CreateRepository"), 1);
+    assert_eq!(world.calls(TARGET, "UntagResource"), 0);
+}
+
+/// The source may be a target of another deployment.
+#[tokio::test]
+async fn the_mark_of_the_source_s_own_making_is_not_copied() {
+    let world = World::start().await;
+    let source = world.client(SOURCE).await;
+    let tagged = source.tag_resource().resource_arn(arn(SOURCE)).tags(tag(INCOMPLETE, "x")).tags(tag("team", "a"));
+    tagged.send().await.unwrap();
+    assert!(ensure_with(&world, |_| ()).await.unwrap().created);
+    assert_eq!(tags(&world).await, [tag("team", "a")]);
+    assert_eq!(ensure_with(&world, sync).await.unwrap().settings, []);
+}
+
+/// There is no room for a mark.
+#[tokio::test]
+async fn a_repository_with_as_many_tags_as_there_may_be_is_made() {
+    let world = World::start().await;
+    set_policies(&world).await;
+    let all: Vec<Tag> = (0..50).map(|number| tag(&format!("tag-{number}"), "x")).collect();
+    let source = world.client(SOURCE).await;
+    source.tag_resource().resource_arn(arn(SOURCE)).set_tags(Some(all)).send().await.unwrap();
+    assert!(ensure_with(&world, |_| ()).await.unwrap().created);
+    assert_eq!(tags(&world).await.len(), 50);
+    let (lifecycle, repository) = policies(&world).await;
+    assert!(lifecycle.is_some() && repository.is_some());
 }
 
 #[tokio::test]
 async fn policies_that_somebody_has_set_meanwhile_stay() {
     let world = World::start().await;
     set_policies(&world).await;
-    world.create_repository(TARGET).await;
+    cut_off(&world, "PutLifecyclePolicy").await;
     let target = world.client(TARGET).await;
     target.set_repository_policy().repository_name(REPOSITORY).policy_text("{}").send().await.unwrap_err();
     let theirs = r#"{"Statement":[]}"#;
@@ -241,8 +323,6 @@ async fn sync_brings_a_repository_to_the_source_s_settings_and_tells_what_it_cha
     let world = World::start().await;
     set_policies(&world).await;
     let source = world.client(SOURCE).await;
-    let arn = |region: &str| format!("arn:aws:ecr:{region}:123456789012:repository/{REPOSITORY}");
-    let tag = |key: &str, value: &str| Tag::builder().key(key).value(value).build().unwrap();
     source.tag_resource().resource_arn(arn(SOURCE)).tags(tag("team", "a")).send().await.unwrap();
     source
         .put_image_tag_mutability()
@@ -284,8 +364,7 @@ async fn sync_brings_a_repository_to_the_source_s_settings_and_tells_what_it_cha
     for operation in changes.into_iter().chain(["PutLifecyclePolicy", "SetRepositoryPolicy"]) {
         assert_eq!(world.calls(TARGET, operation), 0, "{operation}");
     }
-    let tags = target.list_tags_for_resource().resource_arn(arn(TARGET)).send().await.unwrap();
-    assert_eq!(tags.tags(), [tag("team", "a")]);
+    assert_eq!(tags(&world).await, [tag("team", "a")]);
 
     // And back: what the source no longer has goes.
     source.delete_lifecycle_policy().repository_name(REPOSITORY).send().await.unwrap();
@@ -306,6 +385,48 @@ async fn a_policy_that_the_registry_refuses_is_told_and_keeps_no_image_back() {
         let told: Vec<_> = ensured.settings.iter().map(|it| (it.setting.as_str(), it.refused.is_some())).collect();
         assert_eq!(told, [("lifecyclePolicy", true), ("repositoryPolicy", true)]);
     }
+}
+
+/// What was changed before a change that fails would be in no report if the attempt failed: the next one finds it as it should be.
+#[tokio::test]
+async fn what_was_synchronized_before_a_change_that_fails_is_told() {
+    for (operation, code, setting) in [
+        ("SetRepositoryPolicy", "ServerException", "repositoryPolicy"),
+        ("PutLifecyclePolicy", "ThrottlingException", "lifecyclePolicy"),
+        ("SetRepositoryPolicy", "AccessDeniedException", "repositoryPolicy"),
+    ] {
+        let world = World::start().await;
+        set_policies(&world).await;
+        let scanning = ImageScanningConfiguration::builder().scan_on_push(true).build();
+        let scan = world.client(SOURCE).await.put_image_scanning_configuration().repository_name(REPOSITORY);
+        scan.image_scanning_configuration(scanning).send().await.unwrap();
+        world.create_repository(TARGET).await;
+        world.ecr.fault(Fault::new(operation, 400, code).in_region(TARGET).for_ever());
+        let ensured = ensure_with(&world, sync).await.unwrap();
+        for told in &ensured.settings {
+            assert_eq!(told.refused.is_some(), told.setting == setting, "{operation} {code}: {told:?}");
+        }
+        let told: Vec<_> = ensured.settings.iter().map(|it| it.setting.as_str()).collect();
+        assert_eq!(told, ["scanOnPush", "lifecyclePolicy", "repositoryPolicy"]);
+        let refused = ensured.settings.iter().find_map(|it| it.refused.as_ref()).unwrap();
+        assert!(refused.starts_with(&format!("{operation} on {REPOSITORY} in {TARGET} failed: {code}")), "{refused}");
+    }
+}
+
+/// Nothing was changed yet, so nothing is lost when the state machine tries again; a denial does not pass.
+#[tokio::test]
+async fn a_change_that_fails_first_is_tried_again_unless_it_is_denied() {
+    let world = World::start().await;
+    set_policies(&world).await;
+    world.create_repository(TARGET).await;
+    world.ecr.fault(Fault::new("PutLifecyclePolicy", 500, "ServerException").in_region(TARGET).for_ever());
+    assert_eq!(ensure_with(&world, sync).await.unwrap_err().name(), ErrorName::RegistryUnavailable);
+    assert_eq!(world.calls(TARGET, "SetRepositoryPolicy"), 0);
+    world.ecr.clear_faults();
+    world.ecr.fault(Fault::new("PutLifecyclePolicy", 400, "AccessDeniedException").in_region(TARGET).for_ever());
+    let ensured = ensure_with(&world, sync).await.unwrap();
+    let told: Vec<_> = ensured.settings.iter().map(|it| (it.setting.as_str(), it.refused.is_some())).collect();
+    assert_eq!(told, [("lifecyclePolicy", true), ("repositoryPolicy", false)]);
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! EnsureRepository: the target repository exists, with the settings that it is to have.
 
-use std::time::Instant;
+use std::{collections::BTreeMap, time::Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use shared::{
@@ -8,12 +8,20 @@ use shared::{
     error::{ErrorName, Named, chain, shorten},
     names::{Region, RepositoryName},
     registry::{Described, Registries, RegistryError, Repository},
-    settings::{Difference, Place, Settings},
+    settings::{Change, Difference, Place, Settings},
 };
 use tracing::info;
 
-/// By how much the clocks of Step Functions and of ECR may differ.
-const CLOCK_MARGIN: SignedDuration = SignedDuration::from_mins(1);
+/// The tag of a repository that was made and has yet to get its policies, which no call sets as it makes one. Its value is the
+/// name of the execution that made it. It goes when they are set; until then they are anybody's to set who finds it.
+pub const INCOMPLETE: &str = "ecr-replicator:incomplete";
+
+/// How old a repository may be that is looked at for that tag: looking is a call, and one that is older was completed, or its
+/// execution cannot be redriven any more.
+const YOUNG: SignedDuration = SignedDuration::from_hours(14 * 24);
+
+/// The most tags that a repository may have.
+const MOST_TAGS: usize = 50;
 
 /// The most that a report repeats of why a setting was refused, in bytes.
 const REFUSAL_LIMIT: usize = 256;
@@ -66,13 +74,14 @@ pub async fn handle(registries: &Registries, input: TargetInput) -> Result<Ensur
     let mut ensuring = Ensuring {
         source: registries.repository(&image.region, &image.repository),
         target,
+        execution,
         image,
         own: repository_settings,
         settings: Vec::new(),
     };
     // Boxed: its calls are many, and each has a place in it.
     let created = Box::pin(ensuring.ensure(&wanted, started_at)).await?;
-    let Ensuring { target, settings, .. } = ensuring;
+    let Ensuring { target, execution, settings, .. } = ensuring;
     let ensured = Ensured { created, settings, duration_ms: milliseconds(started.elapsed()) };
     info!(execution, region = %target.region(), repository = %target.name(), ?ensured, "the repository is there");
     Ok(ensured)
@@ -82,6 +91,8 @@ pub async fn handle(registries: &Registries, input: TargetInput) -> Result<Ensur
 struct Ensuring {
     source: Repository,
     target: Repository,
+    /// The execution's name.
+    execution: String,
     image: Image,
     /// The rule's own settings.
     own: Option<RepositorySettings>,
@@ -100,9 +111,19 @@ impl Ensuring {
         }
         if described.is_none() {
             let source = self.source_settings().await?;
-            if let Some(made) = self.target.create(&source.wanted(self.own.clone(), key, None)).await? {
+            let mut wanted = source.wanted(self.own.clone(), key, None);
+            let has_policies = wanted.lifecycle_policy.is_some() || wanted.repository_policy.is_some();
+            // One that has as many tags as it may is completed by no other run.
+            let is_marked = has_policies && wanted.tags.len() < MOST_TAGS;
+            if is_marked {
+                wanted.tags.insert(INCOMPLETE.to_owned(), self.execution.clone());
+            }
+            if let Some(made) = self.target.create(&wanted).await? {
                 let wanted = source.wanted(self.own.clone(), key, Some(&made.place));
                 self.set_policies(&made, (None, None), wanted).await?;
+                if is_marked {
+                    self.unmark(&made).await?;
+                }
                 return Ok(true);
             }
             // Another run was faster.
@@ -112,28 +133,54 @@ impl Ensuring {
         let Some(described) = described else { return Ok(false) };
         if target.settings == SettingsMode::Sync {
             self.sync(described, key).await?;
-        } else if is_of_this_execution(&described, started_at) {
+        } else if is_young(&described, started_at) {
             self.complete(&described, key).await?;
         }
         Ok(false)
     }
 
-    /// An attempt before this one, or another run, made the repository and may not have come to its policies.
+    /// An attempt before this one, or another run, may have made the repository and not have come to its policies.
     async fn complete(&mut self, described: &Described, key: Option<&str>) -> Result<(), Error> {
+        let tags = self.target.resource_tags(described).await?;
+        if !tags.is_some_and(|tags| tags.contains_key(INCOMPLETE)) {
+            return Ok(());
+        }
         let source = self.source_settings().await?;
         let wanted = source.wanted(self.own.clone(), key, Some(&described.place));
         // None where it was deleted again: what comes after this step tells.
         let Some(policies) = self.target.policies().await? else { return Ok(()) };
-        self.set_policies(described, policies, wanted).await
+        self.set_policies(described, policies, wanted).await?;
+        self.unmark(described).await
+    }
+
+    /// The repository has its policies, or it was told which of them it cannot have.
+    async fn unmark(&self, described: &Described) -> Result<(), Error> {
+        let change = Change::Tags(BTreeMap::new(), vec![INCOMPLETE.to_owned()]);
+        Ok(self.target.change(described, change).await?)
     }
 
     /// Brings a repository that exists to what it is to be.
     async fn sync(&mut self, described: Described, key: Option<&str>) -> Result<(), Error> {
         let source = self.source_settings().await?;
         let wanted = source.wanted(self.own.clone(), key, Some(&described.place));
-        let Some(has) = self.target.settings(described.clone()).await? else { return Ok(()) };
+        let Some(mut has) = self.target.settings(described.clone()).await? else { return Ok(()) };
+        // What is missing of it is set here, now or by the next run.
+        if has.tags.remove(INCOMPLETE).is_some() {
+            self.unmark(&described).await?;
+        }
         for difference in has.differences(&wanted, &described.place.registry_id) {
-            self.mend(&described, difference).await?;
+            let mut told = difference.told.clone();
+            match self.mend(&described, difference).await {
+                // What was changed before, only this attempt can tell; and an image does not wait for what a role may not do.
+                Err(error)
+                    if error.name() == ErrorName::AccessDenied
+                        || self.settings.iter().any(|it| it.refused.is_none()) =>
+                {
+                    told.refused = Some(shorten(&chain(&error), REFUSAL_LIMIT));
+                    self.tell(told);
+                }
+                mended => mended?,
+            }
         }
         Ok(())
     }
@@ -168,9 +215,13 @@ impl Ensuring {
                 changed => changed?,
             }
         }
+        self.tell(told);
+        Ok(())
+    }
+
+    fn tell(&mut self, told: SettingChange) {
         info!(region = %self.target.region(), repository = %self.target.name(), ?told, "a setting differed");
         self.settings.push(told);
-        Ok(())
     }
 
     async fn source_settings(&self) -> Result<Source, Error> {
@@ -192,12 +243,15 @@ struct Source {
 impl Source {
     /// What the target repository is to have. Where it is comes with it once it is there: only then its account is known.
     fn wanted(&self, own: Option<RepositorySettings>, key: Option<&str>, target: Option<&Place>) -> Settings {
-        self.settings.clone().for_target(own, key, &self.place, target.unwrap_or(&self.place))
+        let mut wanted = self.settings.clone().for_target(own, key, &self.place, target.unwrap_or(&self.place));
+        // The source may be a target of another deployment.
+        wanted.tags.remove(INCOMPLETE);
+        wanted
     }
 }
 
-/// Whether the repository was made since the execution was started.
-fn is_of_this_execution(described: &Described, started_at: Option<Timestamp>) -> bool {
-    let margin = |started_at: Timestamp| started_at.checked_sub(CLOCK_MARGIN).unwrap_or(started_at);
-    described.created_at.zip(started_at).is_some_and(|(created, started)| created >= margin(started))
+/// Whether the repository is so young that it may yet have to get its policies.
+fn is_young(described: &Described, started_at: Option<Timestamp>) -> bool {
+    let times = described.created_at.zip(started_at);
+    times.is_none_or(|(created_at, started_at)| started_at.duration_since(created_at) < YOUNG)
 }

@@ -474,25 +474,36 @@ impl Repository {
     /// # Errors
     /// `AccessDenied`, `RegistryThrottled`, `RegistryUnavailable`.
     pub async fn settings(&self, described: Described) -> Result<Option<Settings>, RegistryError> {
-        let policies = self.policies();
-        let tags = self.client.list_tags_for_resource().resource_arn(described.arn).send();
-        let (tags, policies) = join(tags, policies).await;
-        let tags = match tags.map_err(|error| self.failed("ListTagsForResource", error)) {
-            Err(error) if error.name == self.not_found() => return Ok(None),
-            tags => tags?.tags.unwrap_or_default(),
-        };
-        let Some((lifecycle_policy, repository_policy)) = policies? else { return Ok(None) };
-        // AWS reserves these: CreateRepository refuses them.
-        let tags = tags.into_iter().filter(|tag| !tag.key.starts_with("aws:"));
+        let (tags, policies) = join(self.resource_tags(&described), self.policies()).await;
+        let (Some(tags), Some((lifecycle_policy, repository_policy))) = (tags?, policies?) else { return Ok(None) };
         Ok(Some(Settings {
             tag_mutability: described.tag_mutability,
             tag_mutability_exclusions: described.tag_mutability_exclusions,
             scan_on_push: described.scan_on_push,
             encryption: described.encryption,
-            tags: tags.map(|tag| (tag.key, tag.value)).collect(),
+            tags,
             lifecycle_policy,
             repository_policy,
         }))
+    }
+
+    /// The tags of the repository that was `described`, without those that AWS reserves, which CreateRepository refuses; `None`
+    /// when it was deleted since.
+    ///
+    /// # Errors
+    /// `AccessDenied`, `RegistryThrottled`, `RegistryUnavailable`.
+    pub async fn resource_tags(
+        &self,
+        described: &Described,
+    ) -> Result<Option<BTreeMap<String, String>>, RegistryError> {
+        let listed = self.client.list_tags_for_resource().resource_arn(&described.arn).send().await;
+        match listed.map_err(|error| self.failed("ListTagsForResource", error)) {
+            Err(error) if error.name == self.not_found() => Ok(None),
+            listed => {
+                let tags = listed?.tags.unwrap_or_default().into_iter().map(|tag| (tag.key, tag.value));
+                Ok(Some(tags.filter(|(key, _)| !key.starts_with("aws:")).collect()))
+            }
+        }
     }
 
     /// The lifecycle policy and the repository policy; `None` when there is no repository.

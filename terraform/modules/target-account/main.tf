@@ -52,19 +52,22 @@ locals {
         "ecr:CreateRepository",
         "ecr:GetLifecyclePolicy",
         "ecr:GetRepositoryPolicy",
+        "ecr:ListTagsForResource",
         "ecr:PutLifecyclePolicy",
         "ecr:SetRepositoryPolicy",
         "ecr:TagResource",
       ]
       Resource = var.allow_create ? local.repository_arns : []
     }
+    # The tag of a repository that has yet to get its policies, and no other.
+    Unmark = {
+      Action   = ["ecr:UntagResource"]
+      Resource = var.allow_create ? local.repository_arns : []
+    }
     Sync = {
       Action = [
         "ecr:DeleteLifecyclePolicy",
         "ecr:DeleteRepositoryPolicy",
-        "ecr:GetLifecyclePolicy",
-        "ecr:GetRepositoryPolicy",
-        "ecr:ListTagsForResource",
         "ecr:PutImageScanningConfiguration",
         "ecr:PutImageTagMutability",
         "ecr:UntagResource",
@@ -89,20 +92,22 @@ locals {
     }
   }
 
+  conditions = {
+    Encrypt = { StringEquals = { "kms:ViaService" = [for region in sort(var.regions) : "ecr.${region}.amazonaws.com"] } }
+    Unmark  = { "ForAllValues:StringEquals" = { "aws:TagKeys" = ["ecr-replicator:incomplete"] } }
+  }
+
   policy = jsonencode({
     Version = "2012-10-17"
     Statement = [
-      for name in ["Replicate", "Create", "Sync", "Encrypt", "SignIn"] : merge(
+      for name in ["Replicate", "Create", "Unmark", "Sync", "Encrypt", "SignIn"] : merge(
         {
           Sid      = name
           Effect   = "Allow"
           Action   = local.statements[name].Action
           Resource = local.statements[name].Resource
         },
-        {
-          for condition in [{ StringEquals = { "kms:ViaService" = [for region in sort(var.regions) : "ecr.${region}.amazonaws.com"] } }] :
-          "Condition" => condition if name == "Encrypt"
-        },
+        { for statement, condition in local.conditions : "Condition" => condition if statement == name },
       ) if length(local.statements[name].Resource) > 0
     ]
   })
