@@ -153,6 +153,12 @@ run "what_the_state_machine_is_given" {
   variables {
     rules = {
       least = { targets = [{ region = "eu-west-1" }] }
+      own = {
+        targets = [
+          { region = "ca-central-1", registry_id = "123456789012", settings = "sync" },
+          { region = "ca-west-1", registry_id = "123456789012", role_arn = "arn:aws:iam::123456789012:role/x" },
+        ]
+      }
       most = {
         repositories = { include = ["prod/*"], exclude = ["prod/scratch-*"] }
         tags         = { include = ["v*"], exclude = ["*-rc*"] }
@@ -190,6 +196,15 @@ run "what_the_state_machine_is_given" {
         tags         = { include = ["*"], exclude = [] }
         untagged     = false
         targets      = [{ region = "eu-west-1", settings = "create" }]
+      })
+      own = jsonencode({
+        repositories = { include = ["*"], exclude = [] }
+        tags         = { include = ["*"], exclude = [] }
+        untagged     = false
+        targets = [
+          { region = "ca-central-1", settings = "sync" },
+          { region = "ca-west-1", registryId = "123456789012", roleArn = "arn:aws:iam::123456789012:role/x", settings = "create" },
+        ]
       })
       most = jsonencode({
         repositories = { include = ["prod/*"], exclude = ["prod/scratch-*"] }

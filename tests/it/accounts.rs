@@ -105,6 +105,19 @@ async fn what_keeps_a_role_from_being_assumed_for_a_moment_is_waited_out() {
     }
 }
 
+/// CreateRepository makes a repository in the caller's own account, whatever the target says.
+#[tokio::test]
+async fn a_repository_of_another_account_is_not_made_without_a_role() {
+    let (world, config, _) = set().await;
+    for settings in ["create", "sync"] {
+        let target = json!({"region": TARGET, "registryId": OTHER_ACCOUNT, "settings": settings});
+        let failed = replicate(&config, Uploads::Auto, &target).await.unwrap_err();
+        assert_eq!((failed.state, failed.name.as_str()), (State::ResolveImage, "InvalidInput"), "{settings}");
+        assert!(failed.message.starts_with("targets[0].registryId: needs a `roleArn`, or"), "{}", failed.message);
+    }
+    assert_eq!(world.ecr.view(OWN_ACCOUNT, TARGET, REPOSITORY), None);
+}
+
 #[tokio::test]
 async fn an_image_goes_to_a_repository_of_another_account_whose_policy_allows_it() {
     let target = json!({"region": TARGET, "registryId": OTHER_ACCOUNT, "settings": "none"});

@@ -498,6 +498,11 @@ fn resolve_targets(
                 format!("is not {}, the account that the role is of", role.account()),
             ));
         }
+        if registry_id.is_some() && role_arn.is_none() && *settings != SettingsMode::None {
+            let problem = "needs a `roleArn`, or the settings `none`: without a role, another account's repository must be there \
+                           already; and this account's registry needs no `registryId`";
+            return Err(invalid(field(".registryId"), problem));
+        }
         // The same target twice is one target.
         if seen.insert((region.clone(), registry_id.clone(), repository.clone())) {
             targets.push(Target {

@@ -18,7 +18,8 @@ locals {
                 target.replace_prefix == null ? "" : jsonencode({ replacePrefix = target.replace_prefix }),
                 "null",
               ))
-              registryId = target.registry_id
+              # This account's is what a target has that says nothing; as whom else, a role says.
+              registryId = target.registry_id != var.origin.account_id || target.role_arn != null ? target.registry_id : null
               roleArn    = target.role_arn
               externalId = target.external_id
               kmsKeyArn  = target.kms_key_arn
