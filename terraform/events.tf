@@ -24,7 +24,7 @@ locals {
       Principal = { Service = "events.amazonaws.com" }
       Action    = "sqs:SendMessage"
       Resource  = "arn:${local.partition}:sqs:${local.source_region}:${local.account_id}:${local.dead_letter_queue_name}"
-      Condition = { ArnEquals = { "aws:SourceArn" = values(local.rule_arns) } }
+      Condition = { ArnLike = { "aws:SourceArn" = local.rule_arn_pattern } }
     }]
   })
 }

@@ -5,20 +5,19 @@ locals {
   # A pattern that another one takes in adds nothing but length.
   source_patterns = distinct(flatten([for rule in module.rules.rules : rule.repositories]))
   source_repository_arns = [
-    for pattern in local.source_patterns : "${local.source_repository_arn_prefix}${pattern}"
+    for pattern in local.source_patterns : "${module.rules.source_arn_prefix}${pattern}"
     if !anytrue([
       for other in local.source_patterns : other != pattern && can(regex(local.pattern_expressions[other], pattern))
     ])
   ]
-  source_repository_arn_prefix = "arn:${local.partition}:ecr:${local.source_region}:${local.account_id}:repository/"
 
   # Targets in this account, and those of a registry that trusts these roles by its repositories' policies. In a registry with a
   # role of its own that role is what is allowed.
-  targets           = flatten([for rule in module.rules.rules : rule.targets])
-  roleless_targets  = [for target in local.targets : target if target.role_arn == null]
-  creating_targets  = [for target in local.roleless_targets : target if target.settings != "none"]
-  target_role_arns  = sort(distinct([for target in local.targets : target.role_arn if target.role_arn != null]))
-  target_key_places = sort(distinct([for target in local.creating_targets : target.region]))
+  targets          = flatten([for rule in module.rules.rules : rule.targets])
+  roleless_targets = [for target in local.targets : target if target.role_arn == null]
+  creating_targets = [for target in local.roleless_targets : target if target.settings != "none"]
+  target_role_arns = sort(distinct([for target in local.targets : target.role_arn if target.role_arn != null]))
+  creating_regions = sort(distinct([for target in local.creating_targets : target.region]))
 
   target_patterns = {
     for purpose, targets in {
@@ -111,7 +110,7 @@ locals {
         Sid       = "UnmarkTarget"
         Effect    = "Allow"
         Action    = ["ecr:UntagResource"]
-        Resource  = local.target_repository_arns.created
+        Resource  = [for region in local.creating_regions : "arn:${local.partition}:ecr:${region}:${local.account_id}:repository/*"]
         Condition = { "ForAllValues:StringEquals" = { "aws:TagKeys" = ["ecr-replicator:incomplete"] } }
       },
       # Beside the above.
@@ -140,11 +139,11 @@ locals {
         Effect = "Allow"
         Action = ["kms:CreateGrant", "kms:DescribeKey", "kms:RetireGrant"]
         Resource = concat(
-          [for region in local.target_key_places : "arn:${local.partition}:kms:${region}:${local.account_id}:key/*"],
+          [for region in local.creating_regions : "arn:${local.partition}:kms:${region}:${local.account_id}:key/*"],
           local.foreign_key_arns,
         )
         Condition = {
-          StringEquals = { "kms:ViaService" = [for region in local.target_key_places : "ecr.${region}.amazonaws.com"] }
+          StringEquals = { "kms:ViaService" = [for region in local.creating_regions : "ecr.${region}.amazonaws.com"] }
         }
       },
       local.assume_target_roles,
@@ -311,7 +310,7 @@ locals {
       Action    = "sts:AssumeRole"
       Principal = { Service = "events.amazonaws.com" }
       Condition = {
-        ArnEquals    = { "aws:SourceArn" = values(local.rule_arns) }
+        ArnLike      = { "aws:SourceArn" = local.rule_arn_pattern }
         StringEquals = { "aws:SourceAccount" = local.account_id }
       }
     }]
@@ -363,13 +362,6 @@ resource "aws_iam_role" "event_rule" {
   assume_role_policy = local.event_rule_trust_policy
 
   tags = var.tags
-
-  lifecycle {
-    precondition {
-      condition     = length(local.event_rule_trust_policy) <= 2048
-      error_message = "There are ${length(local.rule_arns)} rules, more than the event rules' role can name: its trust policy has ${length(local.event_rule_trust_policy)} characters, and IAM takes 2048. Join rules, or deploy the module twice."
-    }
-  }
 }
 
 resource "aws_iam_role_policy" "event_rule" {

@@ -21,10 +21,8 @@ locals {
   role_name_prefix = "${var.name}-${local.source_region}"
 
   # ARNs by construction, where the resource itself would close a cycle.
-  rule_arns = {
-    for name, rule_name in local.rule_names :
-    name => "arn:${local.partition}:events:${local.source_region}:${local.account_id}:rule/${rule_name}"
-  }
+  # All rules in one, because a role's trust policy has room for about twenty.
+  rule_arn_pattern  = "arn:${local.partition}:events:${local.source_region}:${local.account_id}:rule/${var.name}-*"
   state_machine_arn = "arn:${local.partition}:states:${local.source_region}:${local.account_id}:stateMachine:${local.state_machine_name}"
 }
 

@@ -102,7 +102,7 @@ run "reading_is_of_the_source_and_writing_of_the_targets" {
           "arn:aws:ecr:eu-west-1:123456789012:repository/prod/*",
           "arn:aws:ecr:us-east-1:123456789012:repository/base",
           "arn:aws:ecr:us-east-1:123456789012:repository/prod/*",
-        ] if contains(["CreateTarget", "UnmarkTarget", "UploadToTarget", "PutToTarget"], statement.Sid)
+        ] if contains(["CreateTarget", "UploadToTarget", "PutToTarget"], statement.Sid)
       ]
     ]))
     error_message = "A target statement reaches beyond the named repositories of the target regions."
@@ -240,12 +240,9 @@ run "each_target_is_written_as_its_settings_and_its_registry_say" {
         "arn:aws:ecr:us-west-2:123456789012:repository/prod/*",
       ]
       UnmarkTarget = [
-        "arn:aws:ecr:us-east-1:123456789012:repository/fixed",
-        "arn:aws:ecr:us-east-1:123456789012:repository/prod/*",
-        "arn:aws:ecr:us-east-2:123456789012:repository/fixed",
-        "arn:aws:ecr:us-east-2:123456789012:repository/mirror/prod/*",
-        "arn:aws:ecr:us-west-2:123456789012:repository/fixed",
-        "arn:aws:ecr:us-west-2:123456789012:repository/prod/*",
+        "arn:aws:ecr:us-east-1:123456789012:repository/*",
+        "arn:aws:ecr:us-east-2:123456789012:repository/*",
+        "arn:aws:ecr:us-west-2:123456789012:repository/*",
       ]
       SyncTarget = ["arn:aws:ecr:us-east-2:123456789012:repository/mirror/prod/*"]
       DescribeTarget = [
@@ -488,16 +485,11 @@ run "roles_are_assumed_by_their_own_service_for_their_own_resource" {
       Action    = "sts:AssumeRole"
       Principal = { Service = "events.amazonaws.com" }
       Condition = {
-        ArnEquals = {
-          "aws:SourceArn" = [
-            "arn:aws:events:eu-central-1:123456789012:rule/ecr-replicator-all",
-            "arn:aws:events:eu-central-1:123456789012:rule/ecr-replicator-images",
-          ]
-        }
+        ArnLike      = { "aws:SourceArn" = "arn:aws:events:eu-central-1:123456789012:rule/ecr-replicator-*" }
         StringEquals = { "aws:SourceAccount" = "123456789012" }
       }
     }]
-    error_message = "The rules' role may be assumed for something else than these rules."
+    error_message = "The rules' role may be assumed for something else than this deployment's rules."
   }
 
   assert {

@@ -173,15 +173,10 @@ run "an_event_is_retried_for_a_day_and_then_kept_for_two_weeks" {
       Action    = "sqs:SendMessage"
       Resource  = "arn:aws:sqs:eu-central-1:123456789012:${aws_sqs_queue.dead_letters.name}"
       Condition = {
-        ArnEquals = {
-          "aws:SourceArn" = [
-            "arn:aws:events:eu-central-1:123456789012:rule/ecr-replicator-all",
-            "arn:aws:events:eu-central-1:123456789012:rule/ecr-replicator-images",
-          ]
-        }
+        ArnLike = { "aws:SourceArn" = "arn:aws:events:eu-central-1:123456789012:rule/ecr-replicator-*" }
       }
     }]
-    error_message = "Something else than the rules may write to the dead-letter queue."
+    error_message = "Something else than this deployment's rules may write to the dead-letter queue."
   }
 }
 

@@ -98,15 +98,10 @@ run "repositories_are_made_and_written" {
           ]
         },
         {
-          Sid    = "Unmark"
-          Effect = "Allow"
-          Action = ["ecr:UntagResource"]
-          Resource = [
-            "arn:aws:ecr:eu-west-1:123456789012:repository/mirror/*",
-            "arn:aws:ecr:eu-west-1:123456789012:repository/base",
-            "arn:aws:ecr:us-east-1:123456789012:repository/mirror/*",
-            "arn:aws:ecr:us-east-1:123456789012:repository/base",
-          ]
+          Sid       = "Unmark"
+          Effect    = "Allow"
+          Action    = ["ecr:UntagResource"]
+          Resource  = ["arn:aws:ecr:eu-west-1:123456789012:repository/*", "arn:aws:ecr:us-east-1:123456789012:repository/*"]
           Condition = { "ForAllValues:StringEquals" = { "aws:TagKeys" = ["ecr-replicator:incomplete"] } }
         },
         {

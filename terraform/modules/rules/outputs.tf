@@ -48,6 +48,11 @@ output "rules" {
   }
 }
 
+output "source_arn_prefix" {
+  description = "How the ARN of a repository begins that rules replicate."
+  value       = "arn:${var.origin.partition}:ecr:${var.origin.region}:${var.origin.account_id}:repository/"
+}
+
 # By itself, because rules of a wrong type are no input to anything else.
 output "shaped" {
   description = "Whether the rules have values of the right types, and no unknown keys; there is no other answer."

@@ -61,8 +61,10 @@ locals {
     }
     # The tag of a repository that has yet to get its policies, and no other.
     Unmark = {
-      Action   = ["ecr:UntagResource"]
-      Resource = var.allow_create ? local.repository_arns : []
+      Action = ["ecr:UntagResource"]
+      Resource = [
+        for region in sort(var.regions) : "arn:${local.partition}:ecr:${region}:${local.account_id}:repository/*" if var.allow_create
+      ]
     }
     Sync = {
       Action = [
