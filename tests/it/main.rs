@@ -13,6 +13,7 @@ mod hostile;
 mod lies;
 mod local_stack;
 mod matrix;
+mod permissions;
 mod put_manifest;
 mod redrive;
 mod replication;
