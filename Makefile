@@ -112,6 +112,11 @@ reliability: nextest ## Replicate under faults that RUNS=10000 seeds draw, and k
 replay-dead-letters: ## Start an execution for each push event that could not start one (NAME=ecr-replicator)
 	terraform/replay-dead-letters.sh $(NAME)
 
+# Needs the AWS CLI, with credentials for the account and the source region.
+.PHONY: wait-for-image
+wait-for-image: ## Wait until a push is at every target (IMAGE=repository:tag@digest, NAME=ecr-replicator, SECONDS=1800)
+	@terraform/wait-for-image.sh '$(IMAGE)' '$(or $(NAME),ecr-replicator)' '$(or $(SECONDS),1800)'
+
 NEXTEST_VERSION := 0.9.143
 
 # Where cargo-nextest is not installed, this project's own.

@@ -34,6 +34,8 @@ locals {
       MAX_SHARDS = tostring(var.copy_layers.max_shards)
       UPLOADS    = var.copy_layers.uploads
     }
+    # What its metrics are of.
+    report = { DEPLOYMENT = var.name }
   }
 
   packages = { for function in keys(local.functions) : function => "${local.package_dir}/${function}/bootstrap.zip" }

@@ -5,65 +5,20 @@
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
-use std::process::Output;
 use std::time::Duration;
 
 use local_stack::{Execution, ExecutionStatus};
 use serde_json::{Value, json};
 use shared::contract::Status;
 use shared::names::Digest;
-use tempfile::TempDir;
 use tokio::process::Command;
 
+use crate::operator::{Operator, is_cli_installed};
 use crate::scene::{REPOSITORY, Scene, TAG, TARGETS, calls};
 
 const RULE: &str = "ecr-replicator-all";
 
-/// Where this file is, nobody may start an execution.
-const DENIED: &str = "denied";
-
-/// Somebody with the AWS CLI, and credentials for the local stack.
-struct Operator {
-    scene: Scene,
-    path: String,
-    home: TempDir,
-}
-
 impl Operator {
-    fn of(scene: Scene) -> Self {
-        // The CLI's first version reads no endpoint for SQS from the environment.
-        let home = tempfile::tempdir().unwrap();
-        let path = std::env::var("PATH").unwrap();
-        let script = format!(
-            "#!/bin/sh\n\
-            if [ \"$2\" = start-execution ] && [ -e '{}' ]; then echo AccessDeniedException >&2; exit 254; fi\n\
-            PATH='{path}' exec aws --endpoint-url '{}' \"$@\"\n",
-            home.path().join(DENIED).display(),
-            scene.stack.endpoint()
-        );
-        let wrapper = home.path().join("aws");
-        std::fs::write(&wrapper, script).unwrap();
-        std::fs::set_permissions(&wrapper, Permissions::from_mode(0o755)).unwrap();
-        Self { scene, path: format!("{}:{path}", home.path().display()), home }
-    }
-
-    /// Runs a program in the project's directory.
-    async fn run(&self, program: &str, arguments: &[&str]) -> Output {
-        let mut command = Command::new(program);
-        command.args(arguments).current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")).env_clear();
-        command.envs(std::env::var_os("HOME").map(|home| ("HOME", home))).env("PATH", &self.path);
-        command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
-        command.env("AWS_DEFAULT_REGION", self.scene.stack.source());
-        command.output().await.unwrap()
-    }
-
-    async fn aws(&self, arguments: &[&str]) -> Value {
-        let output = self.run("aws", &[arguments, &["--output", "json"]].concat()).await;
-        assert!(output.status.success(), "{output:?}");
-        serde_json::from_slice(&output.stdout).unwrap_or_default()
-    }
-
     /// The documented command: whether it succeeded, and the last line of what it says.
     async fn replay(&self) -> (bool, String) {
         let output = self.run("make", &["--silent", "replay-dead-letters"]).await;
@@ -122,10 +77,8 @@ async fn replayed(scene: &Scene, count: usize) -> Vec<Execution> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_letter_is_replayed_by_one_command_and_again_without_harm() {
-    if Command::new("aws").arg("--version").output().await.is_err() {
-        assert!(std::env::var_os("CI").is_none(), "the AWS CLI is not installed");
-        println!("SKIPPED: the AWS CLI is not installed");
-        return;
+    if !is_cli_installed().await {
+        return println!("SKIPPED: the AWS CLI is not installed");
     }
     let operator = Operator::of(Scene::set(&TARGETS).await);
     let scene = &operator.scene;
@@ -174,7 +127,7 @@ async fn a_dead_letter_is_replayed_by_one_command_and_again_without_harm() {
     assert_eq!(operator.left().await, 0);
 
     // What starts nothing is told, and kept.
-    std::fs::write(operator.home.path().join(DENIED), "").unwrap();
+    operator.deny_starts();
     operator.put(&letter).await;
     let (succeeded, last) = operator.replay().await;
     assert_eq!((succeeded, last.as_str()), (false, "0 replayed, 1 failed"));

@@ -172,7 +172,7 @@ impl Functions {
         Self {
             registries: Registries::new(config.clone()).unwrap(),
             copy: Dependencies::new(Registries::new(config.clone()).unwrap(), settings).unwrap(),
-            report: report::Dependencies::new(services),
+            report: report::Dependencies::new(services, "ecr-replicator".to_owned()),
             time: Duration::from_mins(15),
             started_at: Timestamp::now(),
         }

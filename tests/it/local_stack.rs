@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use shared::contract::{Copied, Status};
 use shared::names::Digest;
 
+use crate::metrics;
 use crate::scene::{NO_LAYER, PATIENCE, REPOSITORY, Scene, TAG, TARGETS, calls, target};
 
 /// A layer of which five are more than one function should move.
@@ -94,6 +95,10 @@ async fn a_transient_fault_is_retried() {
     let (_, report) = scene.report(&execution).await;
     assert!(report.targets.iter().all(|target| target.status == Status::Replicated), "{report:#?}");
     assert_eq!(scene.read(region).await, scene.read(scene.stack.source()).await);
+    for target in &report.targets {
+        let retries = if target.region.as_str() == region { errors.len() } else { 0 };
+        assert_eq!(target.retries, retries as u64, "{target:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -123,6 +128,19 @@ async fn one_region_failing_for_good_leaves_the_others_whole() {
     assert_eq!(failed.status, Status::Failed);
     assert_eq!((failed.step.as_deref(), failed.error.as_deref()), (Some("CopyLayers"), Some("AccessDenied")));
     assert!(TARGETS[1..].iter().all(|region| target(&report, region).status == Status::Replicated), "{report:#?}");
+
+    // The round's metrics are in the log, once, and they are what the report says.
+    let logs = scene.stack.function_logs().await.unwrap();
+    let logged: Vec<Value> = logs.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let logged: Vec<&Value> = logged.iter().filter(|line| line.get("_aws").is_some()).collect();
+    let of_report: Vec<Value> = report::metrics::lines(&report, "ecr-replicator").collect();
+    let sums = metrics::sums(logged);
+    assert_eq!(sums, metrics::sums(&of_report));
+    let sum = |region: &str, name: &str| sums.get(&(format!("ecr-replicator/{region}"), name.to_owned())).copied();
+    assert_eq!((sum(failing, "Failed"), sum(failing, "ReplicationLag")), (Some(1.0), None));
+    #[expect(clippy::cast_precision_loss, reason = "an image of this size")]
+    let bytes = source.bytes() as f64;
+    assert_eq!((sum(TARGETS[1], "Replicated"), sum(TARGETS[1], "BytesCopied")), (Some(1.0), Some(bytes)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -119,6 +119,7 @@ fn succeeded(region: &str) -> Value {
             }],
             "completedAt": "2026-11-16T01:54:40.250Z", "durationMs": 70,
         },
+        "retries": 2,
     })
 }
 
@@ -148,7 +149,7 @@ fn input(round: u32, settled: &Value, outcomes: &[Value]) -> Value {
 
 async fn report(services: &Services, input: Value) -> Result<Output, report::Error> {
     let listening = services.listen().await;
-    let dependencies = Dependencies::new(&sdk_config(&listening.endpoint, SOURCE).await);
+    let dependencies = Dependencies::new(&sdk_config(&listening.endpoint, SOURCE).await, "ecr-replicator".to_owned());
     handle(&dependencies, decode(input).unwrap()).await
 }
 
@@ -183,6 +184,8 @@ async fn a_complete_round_is_reported_once_with_its_figures() {
     assert_eq!(document, serde_json::to_value(output.report).unwrap(), "the execution's output is the same document");
     assert_eq!(document["complete"], true);
     assert_eq!(document["durationMs"], 6000);
+    let summary = format!("prod/app:v1 ({}) is at all of 2 targets.", Digest::of(b"image"));
+    assert_eq!(document["summary"], summary);
     assert_eq!(
         document["targets"][1],
         json!({
@@ -193,7 +196,8 @@ async fn a_complete_round_is_reported_once_with_its_figures() {
                 "digest": Digest::of(b"signature"), "tag": null, "error": "InvalidInput", "message": "405",
             }],
             "layersCopied": 4, "layersStreamed": 3, "layersSkipped": 1,
-            "layersForeign": 0, "bytesCopied": 4000, "bytesSkipped": 10, "shards": 1, "durationMs": 300,
+            "layersForeign": 0, "bytesCopied": 4000, "bytesSkipped": 10, "shards": 1, "retries": 2, "durationMs": 300,
+            "steps": {"ensureRepositoryMs": 30, "copyLayersMs": 200, "putManifestMs": 70},
             "completedAt": "2026-11-16T01:54:40.25Z", "lagMs": 6250,
         })
     );
@@ -225,6 +229,7 @@ async fn an_incomplete_round_is_reported_and_fails_with_a_line_for_each_target()
     let statuses: Vec<&Value> =
         document["targets"].as_array().unwrap().iter().map(|target| &target["status"]).collect();
     assert_eq!(statuses, ["REPLICATED", "FAILED", "CONFLICT"]);
+    assert_eq!(document["summary"], diagnostic(&error).error_message);
     assert_eq!(document["targets"][1]["message"], "UploadLayerPart on prod/app in us-west-2 failed: no");
 }
 
@@ -256,7 +261,10 @@ async fn an_image_that_the_source_lost_midway_leaves_nothing_to_redrive() {
     assert_eq!(output.report.unwrap().targets[0].status, Status::Skipped);
     let events = services.events();
     assert_eq!(events[0]["DetailType"], "Image Replication Incomplete", "nobody may deploy it");
-    assert_eq!(document(&events[0])["complete"], false);
+    let document = document(&events[0]);
+    assert_eq!(document["complete"], false);
+    let summary = document["summary"].as_str().unwrap();
+    assert!(summary.ends_with("was deleted at the source before it was at 1 of 1 targets."), "{summary}");
 }
 
 #[tokio::test]

@@ -4,6 +4,8 @@
 //! could carry a redrive. This is a Task, and is entered again with the same input. It asks Step Functions how often
 //! the execution was redriven, because nothing documents that a redriven Task's arguments are evaluated anew.
 
+pub mod metrics;
+
 use std::io::Write as _;
 
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
@@ -13,7 +15,8 @@ use serde_json::Value;
 use shared::{
     config::SdkConfig,
     contract::{
-        Execution, Failure, Image, Outcome, Referrer, Report, RepositorySettings, Round, Status, Target, TargetReport,
+        Execution, Failure, Image, Outcome, Referrer, Report, RepositorySettings, Round, Status, Steps, Target,
+        TargetReport,
     },
     error::{ErrorName, Named, shorten},
     serve::decode,
@@ -31,18 +34,23 @@ const PUT_MANIFEST: &str = "PutManifest";
 /// The most of one target's error that the execution's cause repeats, in bytes.
 const LINE_LIMIT: usize = 1000;
 
+/// The most of the summary that the report has, in bytes: an event has 256 KiB, and each target says what it has to say, too.
+const SUMMARY_LIMIT: usize = 8 * 1024;
+
 /// What the function works with.
 #[derive(Debug)]
 pub struct Dependencies {
     step_functions: aws_sdk_sfn::Client,
     events: aws_sdk_eventbridge::Client,
+    deployment: String,
 }
 
 impl Dependencies {
-    /// Clients for the region and the account of `config`.
+    /// Clients for the region and the account of `config`; metrics are those of `deployment`.
     #[must_use]
-    pub fn new(config: &SdkConfig) -> Self {
-        Self { step_functions: aws_sdk_sfn::Client::new(config), events: aws_sdk_eventbridge::Client::new(config) }
+    pub fn new(config: &SdkConfig, deployment: String) -> Self {
+        let (step_functions, events) = (aws_sdk_sfn::Client::new(config), aws_sdk_eventbridge::Client::new(config));
+        Self { step_functions, events, deployment }
     }
 }
 
@@ -90,15 +98,17 @@ pub struct Ended {
     ensure: Option<Value>,
     copied: Option<Value>,
     put: Option<Value>,
+    #[serde(default)]
+    retries: u64,
     failure: Option<Failure>,
 }
 
 impl From<Ended> for Outcome {
-    fn from(Ended { target, ensure, copied, put, mut failure }: Ended) -> Self {
+    fn from(Ended { target, ensure, copied, put, retries, mut failure }: Ended) -> Self {
         let ensure = answered("EnsureRepository", ensure, &mut failure);
         let copied = answered("CopyLayers", copied, &mut failure).unwrap_or_default();
         let put = answered(PUT_MANIFEST, put, &mut failure);
-        Self { target, ensure, copied, put, failure }
+        Self { target, ensure, copied, put, retries, failure }
     }
 }
 
@@ -191,6 +201,10 @@ pub async fn handle(dependencies: &Dependencies, Input { execution, mut round }:
     // What happened is told, whether or not it is known what is next.
     publish(&dependencies.events, &report).await.map_err(undelivered("delivered"))?;
     redrives_now.map_err(undelivered("decided on: Step Functions did not say how often the execution was redriven"))?;
+    // Once for each round: whatever is tried again comes before this.
+    for line in metrics::lines(&report, &dependencies.deployment) {
+        writeln!(std::io::stdout(), "{line}").map_err(|error| undelivered("measured")(error.into()))?;
+    }
     if failed {
         return Err(Error::ReplicationIncomplete { summary: summary(&report) });
     }
@@ -200,7 +214,7 @@ pub async fn handle(dependencies: &Dependencies, Input { execution, mut round }:
 fn report(execution: Execution, round: FinishedRound) -> Report {
     let FinishedRound { image, rule, round, settled: mut targets, outcomes, finished_at, .. } = round;
     targets.extend(outcomes.into_iter().map(|ended| target_report(ended.into(), round, &image)));
-    Report {
+    let mut report = Report {
         version: SCHEMA_VERSION,
         complete: targets.iter().all(|target| target.status.is_complete()),
         duration_ms: milliseconds_between(execution.started_at, finished_at),
@@ -208,13 +222,16 @@ fn report(execution: Execution, round: FinishedRound) -> Report {
         rule,
         round,
         image,
+        summary: String::new(),
         targets,
         finished_at,
-    }
+    };
+    report.summary = shorten(&summary(&report), SUMMARY_LIMIT);
+    report
 }
 
 fn target_report(outcome: Outcome, round: u32, image: &Image) -> TargetReport {
-    let Outcome { target, ensure, copied, put, failure } = outcome;
+    let Outcome { target, ensure, copied, put, retries, failure } = outcome;
     let status = match (&put, &failure) {
         (Some(put), None) => put.status,
         (_, Some(failure)) if failure.error == ErrorName::ImageNotFound.as_str() => Status::Skipped,
@@ -231,8 +248,12 @@ fn target_report(outcome: Outcome, round: u32, image: &Image) -> TargetReport {
         Some(failure) => (Some(failure.step), Some(failure.error), Some(message(&failure.cause))),
         None => (None, None, None),
     };
-    let durations = [ensure.as_ref().map(|ensure| ensure.duration_ms), put.as_ref().map(|put| put.duration_ms)];
-    let durations = durations.into_iter().flatten().chain([copied.duration_ms]);
+    let steps = Steps {
+        ensure_repository_ms: ensure.as_ref().map(|ensure| ensure.duration_ms),
+        copy_layers_ms: (copied.shards > 0).then_some(copied.duration_ms),
+        put_manifest_ms: put.as_ref().map(|put| put.duration_ms),
+    };
+    let durations = [steps.ensure_repository_ms, steps.copy_layers_ms, steps.put_manifest_ms];
     let completed_at = put.as_ref().map(|put| put.completed_at);
     TargetReport {
         region: target.region,
@@ -258,7 +279,9 @@ fn target_report(outcome: Outcome, round: u32, image: &Image) -> TargetReport {
         bytes_copied: copied.bytes_copied,
         bytes_skipped: if copied_all { image.bytes.saturating_sub(copied.bytes_copied) } else { 0 },
         shards: copied.shards,
-        duration_ms: durations.sum(),
+        retries,
+        duration_ms: durations.into_iter().flatten().sum(),
+        steps,
         completed_at,
         lag_ms: image.pushed_at.zip(completed_at).map(|(pushed, completed)| milliseconds_between(pushed, completed)),
     }
@@ -334,17 +357,22 @@ async fn publish(
     }
 }
 
-/// What a person reads in the console as the execution's cause.
+/// What a person reads: of a round that failed, in the console as the execution's cause.
 fn summary(report: &Report) -> String {
     let image = &report.image;
     let tag = image.tag.as_ref().map(|tag| format!(":{tag}")).unwrap_or_default();
     let failures: Vec<&TargetReport> = report.targets.iter().filter(|target| target.status.is_failure()).collect();
+    let (image, count) = (format!("{}{tag} ({})", image.repository, image.digest), report.targets.len());
+    if report.complete {
+        return format!("{image} is at all of {count} targets.");
+    }
+    if failures.is_empty() {
+        let gone = report.targets.iter().filter(|target| target.status == Status::Skipped).count();
+        return format!("{image} was deleted at the source before it was at {gone} of {count} targets.");
+    }
     let mut text = format!(
-        "{}{tag} ({}) is not complete at {} of {} targets. Mend the cause and redrive this execution: it goes on with those alone.",
-        image.repository,
-        image.digest,
+        "{image} is not complete at {} of {count} targets. Mend the cause and redrive this execution: it goes on with those alone.",
         failures.len(),
-        report.targets.len()
     );
     for target in failures {
         let account = target.registry_id.as_ref().map(|id| format!(" of the account {id}")).unwrap_or_default();

@@ -5,6 +5,7 @@ use shared::serve::serve;
 
 #[tokio::main]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    let dependencies = Dependencies::new(&shared::config::from_env().await);
+    let deployment = std::env::var("DEPLOYMENT").map_err(|error| format!("DEPLOYMENT: {error}"))?;
+    let dependencies = Dependencies::new(&shared::config::from_env().await, deployment);
     serve(dependencies, async |dependencies, input, _| handle(dependencies, input).await).await
 }

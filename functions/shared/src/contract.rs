@@ -411,6 +411,9 @@ pub struct Outcome {
     pub copied: CopiedInAll,
     /// PutManifest's result, if it came to one.
     pub put: Option<Put>,
+    /// How often its steps were tried again.
+    #[serde(default)]
+    pub retries: u64,
     /// What failed.
     pub failure: Option<Failure>,
 }
@@ -467,12 +470,30 @@ pub struct TargetReport {
     pub bytes_skipped: u64,
     /// How many CopyLayers copied side by side.
     pub shards: usize,
+    /// How often its steps were tried again.
+    #[serde(default)]
+    pub retries: u64,
     /// The time that the steps took, that of shards added up.
     pub duration_ms: u64,
+    /// The time that each of them took.
+    #[serde(default)]
+    pub steps: Steps,
     /// When the image stood there.
     pub completed_at: Option<Timestamp>,
     /// From the push to then.
     pub lag_ms: Option<i64>,
+}
+
+/// The time that the steps of a target took, in milliseconds; none where one came to no result.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Steps {
+    /// EnsureRepository.
+    pub ensure_repository_ms: Option<u64>,
+    /// CopyLayers, that of shards added up.
+    pub copy_layers_ms: Option<u64>,
+    /// PutManifest.
+    pub put_manifest_ms: Option<u64>,
 }
 
 /// The execution that a report is about.
@@ -503,6 +524,8 @@ pub struct Report {
     pub image: Image,
     /// Whether every target has the image.
     pub complete: bool,
+    /// The outcome for a person: a sentence, and a line for each target that failed.
+    pub summary: String,
     /// Every target, those of earlier rounds too.
     pub targets: Vec<TargetReport>,
     /// When the round was over.
