@@ -665,6 +665,16 @@ run "more_than_one_execution_carries" {
           for number in range(60) : { region = "eu-west-1", registry_id = format("%012d", number), settings = "none" }
         ]
       }
+      many-and-large = {
+        repositories        = { include = ["prod/*"] }
+        targets             = [for number in range(50) : { region = "eu-west-1", repository_prefix = "copy-${number}/" }]
+        repository_settings = { lifecycle_policy = jsonencode(format("%030000d", 0)), repository_policy = jsonencode(format("%010000d", 0)) }
+      }
+      fewer-and-large = {
+        repositories        = { include = ["test/*"] }
+        targets             = [for number in range(45) : { region = "eu-west-1", repository_prefix = "copy-${number}/" }]
+        repository_settings = { lifecycle_policy = jsonencode(format("%030000d", 0)), repository_policy = jsonencode(format("%010000d", 0)) }
+      }
     }
   }
 
@@ -674,6 +684,7 @@ run "more_than_one_execution_carries" {
     condition = output.problems == [
       "rule many: it has more targets than an execution can carry: 61, and 60 is the most; make several rules of it.",
       "rule large: it has more targets or settings than an execution can carry: 61053 characters as JSON, and 60000 is the most.",
+      "rule many-and-large: it has more targets or settings than an execution can carry: 44083 characters as JSON, and 43000 is the most.",
     ]
     error_message = "The problems are others: ${join("\n", output.problems)}"
   }

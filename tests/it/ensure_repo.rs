@@ -413,6 +413,26 @@ async fn what_was_synchronized_before_a_change_that_fails_is_told() {
     }
 }
 
+/// Step Functions carries what is told of every target together.
+#[tokio::test]
+async fn what_is_told_of_many_settings_is_cut() {
+    let world = World::start().await;
+    set_policies(&world).await;
+    world.create_repository(TARGET).await;
+    for (region, value) in [(SOURCE, "a"), (TARGET, "b")] {
+        let tags = (0..5).map(|number| tag(&format!("{number}{}", "k".repeat(90)), &value.repeat(200)));
+        let client = world.client(region).await;
+        client.tag_resource().resource_arn(arn(region)).set_tags(Some(tags.collect())).send().await.unwrap();
+    }
+    for operation in ["TagResource", "PutLifecyclePolicy", "SetRepositoryPolicy"] {
+        world.ecr.fault(Fault::new(operation, 400, "InvalidParameterException").in_region(TARGET).for_ever());
+    }
+    let ensured = ensure_with(&world, sync).await.unwrap();
+    assert_eq!(ensured.settings.len(), 3);
+    let length = json!(ensured.settings).to_string().len();
+    assert!((500..=900).contains(&length), "{length}: {:?}", ensured.settings);
+}
+
 /// Nothing was changed yet, so nothing is lost when the state machine tries again; a denial does not pass.
 #[tokio::test]
 async fn a_change_that_fails_first_is_tried_again_unless_it_is_denied() {

@@ -8,7 +8,7 @@ use shared::{
     error::{ErrorName, Named, chain, shorten},
     names::{Region, RepositoryName},
     registry::{Described, Registries, RegistryError, Repository},
-    settings::{Change, Difference, Place, Settings},
+    settings::{Change, Difference, Place, Settings, shortened},
 };
 use tracing::info;
 
@@ -82,7 +82,7 @@ pub async fn handle(registries: &Registries, input: TargetInput) -> Result<Ensur
     // Boxed: its calls are many, and each has a place in it.
     let created = Box::pin(ensuring.ensure(&wanted, started_at)).await?;
     let Ensuring { target, execution, settings, .. } = ensuring;
-    let ensured = Ensured { created, settings, duration_ms: milliseconds(started.elapsed()) };
+    let ensured = Ensured { created, settings: shortened(settings), duration_ms: milliseconds(started.elapsed()) };
     info!(execution, region = %target.region(), repository = %target.name(), ?ensured, "the repository is there");
     Ok(ensured)
 }

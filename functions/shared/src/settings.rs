@@ -14,6 +14,11 @@ use crate::{
 /// The most of a setting that a report repeats, in bytes.
 const TEXT_LIMIT: usize = 256;
 
+/// The most that one target's settings take in a report, as JSON, in bytes; and to what their texts are cut, step by step, until
+/// they do. Step Functions carries them of 60 targets together, with how each one ended.
+const TOLD_LIMIT: usize = 900;
+const SHORTER: [usize; 5] = [128, 64, 32, 16, 8];
+
 /// The settings of a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -190,6 +195,22 @@ impl Encryption {
     }
 }
 
+/// `settings` as a report has room for them.
+#[must_use]
+pub fn shortened(mut settings: Vec<SettingChange>) -> Vec<SettingChange> {
+    for limit in SHORTER {
+        if serde_json::to_string(&settings).is_ok_and(|text| text.len() <= TOLD_LIMIT) {
+            break;
+        }
+        for SettingChange { before, after, refused, .. } in &mut settings {
+            for text in [before, after, refused].into_iter().flatten() {
+                *text = shorten(text, limit);
+            }
+        }
+    }
+    settings
+}
+
 /// An alias is not told from its key: ECR names the key.
 fn is_another_key(has: &Encryption, wants: &Encryption) -> bool {
     let wanted = wants.key.as_ref().filter(|key| !key.contains(":alias/"));
@@ -331,6 +352,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::contract::{CopiedInAll, Ensured, Failure, Outcome, Target};
 
     fn place(region: &str, account: &str) -> Place {
         Place { region: region.parse().unwrap(), registry_id: account.parse().unwrap() }
@@ -507,6 +529,69 @@ mod tests {
             let source = Settings { encryption: Encryption { kind: kind.to_owned(), key: None }, ..settings() };
             let encryption = source.for_target(None, Some("key"), &here(), &there).encryption;
             assert_eq!(encryption, Encryption { kind: wanted.to_owned(), key: Some("key".to_owned()) });
+        }
+    }
+
+    fn told(text: &str) -> Vec<SettingChange> {
+        ["tagMutability", "scanOnPush", "tags", "lifecyclePolicy", "repositoryPolicy", "encryption"]
+            .into_iter()
+            .map(|setting| {
+                let text = Some(text.to_owned());
+                let (before, after, refused) = (text.clone(), text.clone(), text);
+                SettingChange { setting: setting.to_owned(), before, after, refused }
+            })
+            .collect()
+    }
+
+    #[test]
+    fn settings_are_cut_as_far_as_they_have_to_be() {
+        let few = told(&"x".repeat(100)).split_off(4);
+        assert_eq!(shortened(few.clone()), few);
+        let long = shortened(told(&"x".repeat(200)).split_off(4));
+        assert_eq!(long[0].before.as_deref(), Some(&*format!("{}…", "x".repeat(125))));
+        // What is short already stays.
+        let mut mixed = told("true");
+        mixed[3].after = Some("x".repeat(600));
+        assert_eq!(shortened(mixed.clone())[0], mixed[0]);
+    }
+
+    /// Terraform reckons with so many bytes for each target, beside the rule's own settings and its targets as they are written.
+    #[test]
+    fn how_a_target_ends_fits_into_what_step_functions_carries() {
+        const CAUSE: usize = 2000;
+        let machine = include_str!("../../../statemachine/replicate-image.asl.json");
+        let cuts = machine.matches("$substring($states.errorOutput.Cause,").count();
+        assert_eq!(machine.matches(&format!("$substring($states.errorOutput.Cause, 0, {CAUSE})")).count(), cuts);
+        let terraform = include_str!("../../../terraform/modules/rules/problems.tf");
+        let outcome = terraform.lines().find_map(|line| line.trim().strip_prefix("largest_outcome = ")).unwrap();
+        let outcome: usize = outcome.parse().unwrap();
+
+        for text in ["\"", "ä", "\n"] {
+            let repository = "r".repeat(256).parse().unwrap();
+            let worst = Outcome {
+                target: Target::own("ap-southeast-1".parse().unwrap(), repository),
+                ensure: Some(Ensured {
+                    created: false,
+                    settings: shortened(told(&text.repeat(256))),
+                    duration_ms: 99_999,
+                }),
+                copied: CopiedInAll {
+                    layers_copied: 10_000,
+                    layers_streamed: 10_000,
+                    bytes_copied: 1 << 50,
+                    duration_ms: 99_999_999,
+                    layers_foreign: 10_000,
+                    shards: 9999,
+                },
+                put: None,
+                failure: Some(Failure {
+                    step: "PutManifest".to_owned(),
+                    error: "RegistryUnavailable".to_owned(),
+                    cause: "x".repeat(CAUSE),
+                }),
+            };
+            let bytes = serde_json::to_string(&worst).unwrap().len();
+            assert!(bytes <= outcome, "{bytes} of {outcome} with {text:?}");
         }
     }
 
