@@ -654,13 +654,13 @@ impl Course for Armed<'_> {
     }
 }
 
-/// The execution, with the row's fault from its state on; `time` is that of an invocation.
-async fn execute(sample: &Sample, row: &Row, fault: Fault, time: Option<Duration>) -> Result<Put, Failed> {
+/// The execution, with the row's fault from its state on; `time` is that of an invocation. `None` when it found nothing to do.
+async fn execute(sample: &Sample, row: &Row, fault: Fault, time: Option<Duration>) -> Result<Option<Put>, Failed> {
     let functions = Functions::new(&sample.config, &sample.config, row.call.way.uploads());
     let functions = if let Some(time) = time { functions.with_time(time) } else { functions };
     let course = Armed { sample, state: row.call.state, fault, has_begun: Cell::new(false) };
-    let round = functions.resolve(&course, &execution_input(row.call.way)).await?.unwrap();
-    functions.replicate(&course, &round, &round.targets[0]).await.ended
+    let Some(round) = functions.resolve(&course, &execution_input(row.call.way)).await? else { return Ok(None) };
+    functions.replicate(&course, &round, &round.targets[0]).await.ended.map(Some)
 }
 
 /// What came of a cell: what the table says, and what is wrong with it.
@@ -682,11 +682,12 @@ async fn verdict(row: &Row, for_ever: bool, config: &SdkConfig, client: &reqwest
         let met = sample.world.ecr.faults();
         assert!(for_ever || met.iter().all(|fault| fault.fault.times == Some(1)), "once");
         let calls = sample.world.calls(row.call.region, row.call.operation);
-        let wrong = sample.wrong(row.call.way, ended.as_ref().ok(), client).await;
+        let wrong = sample.wrong(row.call.way, ended.as_ref().ok().and_then(Option::as_ref), client).await;
         let wrong = wrong.map(|wrong| format!("{wrong:?}"));
         let text = match &ended {
-            Ok(put) if put.status == Status::Superseded => "the image, not its tag".to_owned(),
-            Ok(put) => match put.refusals.first() {
+            Ok(None) => "nothing to do".to_owned(),
+            Ok(Some(put)) if put.status == Status::Superseded => "the image, not its tag".to_owned(),
+            Ok(Some(put)) => match put.refusals.first() {
                 Some(refusal) => format!("the image; its referrer: `{}`", refusal.error),
                 None => "the image".to_owned(),
             },
@@ -699,7 +700,9 @@ async fn verdict(row: &Row, for_ever: bool, config: &SdkConfig, client: &reqwest
         };
         let wrong = wrong.or_else(|| match ended {
             Err(failed) if is_fatal(&failed) && failed.attempts > 1 => Some("what lasts was tried again".to_owned()),
-            Err(_) if row.kind != Lasting && !for_ever => Some("what passes kept the image from arriving".to_owned()),
+            Ok(None) | Err(_) if row.kind != Lasting && !for_ever => {
+                Some("what passes kept the image from arriving".to_owned())
+            }
             _ => None,
         });
         Verdict { text, wrong }
