@@ -129,9 +129,27 @@ async fn one_region_failing_for_good_leaves_the_others_whole() {
     assert_eq!((failed.step.as_deref(), failed.error.as_deref()), (Some("CopyLayers"), Some("AccessDenied")));
     assert!(TARGETS[1..].iter().all(|region| target(&report, region).status == Status::Replicated), "{report:#?}");
 
-    // The round's metrics are in the log, once, and they are what the report says.
+    // Each step's line has what it is found by, that of one that failed too.
     let logs = scene.stack.function_logs().await.unwrap();
     let logged: Vec<Value> = logs.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let name = execution.arn.rsplit(':').next().unwrap();
+    let told = |message: &str, region: &str| {
+        let said =
+            [("execution", name), ("region", region), ("repository", REPOSITORY), ("digest", source.digest.as_str())];
+        let of_line = |line: &&Value| line["fields"]["message"] == message && line["fields"]["region"] == region;
+        let line = logged.iter().find(of_line).unwrap_or_else(|| panic!("no line `{message}` for {region}: {logs}"));
+        for (field, value) in said {
+            assert_eq!(line["fields"][field], value, "{field} in {line}");
+        }
+        line["fields"].clone()
+    };
+    told("image resolved", scene.stack.source());
+    told("the repository is there", failing);
+    assert_eq!(told("failed", failing)["error"], "AccessDenied");
+    told("layers copied", TARGETS[1]);
+    assert_eq!(told("manifests put", TARGETS[1])["manifests_copied"], source.manifests.len());
+
+    // The round's metrics are in the log, once, and they are what the report says.
     let logged: Vec<&Value> = logged.iter().filter(|line| line.get("_aws").is_some()).collect();
     let of_report: Vec<Value> = report::metrics::lines(&report, "ecr-replicator").collect();
     let sums = metrics::sums(logged);

@@ -154,6 +154,7 @@ pub async fn handle(dependencies: &Dependencies, input: Input, deadline: Deadlin
         layers_streamed = copied.cursor.layers_streamed,
         bytes_copied = copied.cursor.bytes_copied,
         uploads_under_way = copied.cursor.uploads.len(),
+        duration_ms = copied.cursor.duration_ms,
         "layers copied"
     );
     Ok(copied)

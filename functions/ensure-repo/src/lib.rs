@@ -81,9 +81,18 @@ pub async fn handle(registries: &Registries, input: TargetInput) -> Result<Ensur
     };
     // Boxed: its calls are many, and each has a place in it.
     let created = Box::pin(ensuring.ensure(&wanted, started_at)).await?;
-    let Ensuring { target, execution, settings, .. } = ensuring;
+    let Ensuring { target, execution, image, settings, .. } = ensuring;
     let ensured = Ensured { created, settings: shortened(settings), duration_ms: milliseconds(started.elapsed()) };
-    info!(execution, region = %target.region(), repository = %target.name(), ?ensured, "the repository is there");
+    info!(
+        execution,
+        region = %target.region(),
+        repository = %target.name(),
+        digest = %image.digest,
+        created,
+        settings = ensured.settings.len(),
+        duration_ms = ensured.duration_ms,
+        "the repository is there"
+    );
     Ok(ensured)
 }
 

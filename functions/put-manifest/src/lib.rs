@@ -130,7 +130,13 @@ pub async fn handle(registries: &Registries, input: TargetInput, deadline: Deadl
         region = %target.region(),
         repository = %target.name(),
         digest = %image.digest,
-        ?put,
+        status = ?put.status,
+        manifests_copied = put.manifests_copied,
+        manifests_skipped = put.manifests_skipped,
+        referrers_copied = put.referrers_copied,
+        referrers_skipped = put.referrers_skipped,
+        referrers_refused = put.referrers_refused,
+        duration_ms = put.duration_ms,
         "manifests put"
     );
     Ok(put)

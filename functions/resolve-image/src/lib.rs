@@ -333,7 +333,19 @@ pub async fn handle(registries: &Registries, Input { execution, input, rules }: 
         }
         Err(error) => return Err(error),
     };
-    info!(execution, ?image, targets = targets.len(), "image resolved");
+    info!(
+        execution,
+        region = %image.region,
+        repository = %image.repository,
+        digest = %image.digest,
+        tag = image.tag.as_ref().map(ImageTag::as_str),
+        manifests = image.manifests,
+        referrers = image.referrers,
+        blobs = image.blobs,
+        bytes = image.bytes,
+        targets = targets.len(),
+        "image resolved"
+    );
     let round = Round {
         image,
         referrers,

@@ -10,9 +10,9 @@ use std::{
 use futures::FutureExt as _;
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn, tracing};
 use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 
-use crate::error::{ErrorName, Named, diagnostic, named};
+use crate::error::{ErrorName, Named, diagnostic, named, shorten};
 
 /// When an invocation is killed.
 #[derive(Clone)]
@@ -69,11 +69,29 @@ where
     // Not as a `Value`: one cannot hold everything that is JSON, and what it cannot the runtime would refuse by its own name.
     let run = lambda_runtime::run(service_fn(async move |event: LambdaEvent<Box<RawValue>>| {
         let deadline = Deadline::at(SystemTime::UNIX_EPOCH + Duration::from_millis(event.context.deadline));
-        let input = decode(&*event.payload)?;
-        answer(handler(dependencies, input, deadline)).await
+        let answer = async || answer(handler(dependencies, decode(&*event.payload)?, deadline)).await;
+        answer().await.inspect_err(|failed| log(failed, event.payload.get()))
     }));
     // Boxed: optimized, the whole of it is more than the compiler computes a layout for.
     Box::pin(run).await
+}
+
+/// The most of an error that a log line has, in bytes.
+const LOGGED_LIMIT: usize = 4096;
+
+/// Logs an invocation that failed, with what its other lines have: where `payload` says it, as the input of every function does.
+fn log(failed: &Diagnostic, payload: &str) {
+    let input: Value = serde_json::from_str(payload).unwrap_or_default();
+    let said = |paths: &[&str]| paths.iter().find_map(|path| input.pointer(path)?.as_str());
+    tracing::error!(
+        execution = said(&["/execution", "/execution/name"]),
+        region = said(&["/target/region"]),
+        repository = said(&["/target/repository", "/image/repository", "/round/image/repository"]),
+        digest = said(&["/image/digest", "/round/image/digest"]),
+        error = failed.error_type,
+        cause = shorten(&failed.error_message, LOGGED_LIMIT),
+        "failed"
+    );
 }
 
 /// Reads an input, or says which field is wrong.

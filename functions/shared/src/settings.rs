@@ -569,6 +569,7 @@ mod tests {
         for text in ["\"", "ä", "\n"] {
             let repository = "r".repeat(256).parse().unwrap();
             let worst = Outcome {
+                retries: u64::MAX,
                 target: Target::own("ap-southeast-1".parse().unwrap(), repository),
                 ensure: Some(Ensured {
                     created: false,
