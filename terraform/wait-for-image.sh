@@ -44,10 +44,10 @@ describe() {
 
 # Whether the execution's input is this push. The CLI gives the input as it is: JSON, however it is spaced.
 is_of_image() {
-  input=$(tr -d ' \n' <"$1")
-  case $input in *"\"image-digest\":\"$digest\""*) ;; *) return 1 ;; esac
-  case $input in *"\"repository-name\":\"$repository\""*) ;; *) return 1 ;; esac
-  [ -z "$tag" ] || case $input in *"\"image-tag\":\"$tag\""*) ;; *) return 1 ;; esac
+  said=$(tr -d ' \n' <"$1")
+  case $said in *"\"image-digest\":\"$digest\""*) ;; *) return 1 ;; esac
+  case $said in *"\"repository-name\":\"$repository\""*) ;; *) return 1 ;; esac
+  [ -z "$tag" ] || case $said in *"\"image-tag\":\"$tag\""*) ;; *) return 1 ;; esac
 }
 
 end=$(($(date +%s) + seconds))
