@@ -29,5 +29,6 @@ mod schedule;
 mod secrets;
 mod state_machine_faults;
 mod statemachine;
+mod syncing;
 mod waiting;
 mod world;

@@ -98,7 +98,7 @@ impl Row {
 }
 
 /// What any call of the API may meet.
-fn of_any(operation: &str) -> Vec<(&'static str, Kind, Fault)> {
+pub(crate) fn of_any(operation: &str) -> Vec<(&'static str, Kind, Fault)> {
     let error = |status, code| Fault::new(operation, status, code);
     vec![
         ("`ThrottleException`", Awaited, error(400, "ThrottleException")),
@@ -128,6 +128,15 @@ fn of_repository(operation: &str) -> Vec<(&'static str, Kind, Fault)> {
     vec![
         ("`RepositoryNotFoundException`", Lasting, Fault::new(operation, 400, "RepositoryNotFoundException")),
         ("repository deleted midway", Lasting, Fault::of(operation).meanwhile(Meanwhile::DeleteRepository)),
+    ]
+}
+
+/// What BatchGetImage may be refused with besides.
+fn of_images() -> Vec<(&'static str, Kind, Fault)> {
+    let error = |code| Fault::new("BatchGetImage", 400, code);
+    vec![
+        ("`UnableToGetUpstreamImageException`", Passing, error("UnableToGetUpstreamImageException")),
+        ("`LimitExceededException`", Lasting, error("LimitExceededException")),
     ]
 }
 
@@ -181,6 +190,7 @@ fn resolving() -> Vec<Row> {
     let no_json = Fault::of("BatchGetImage").body(json!({"images": [no_json], "failures": []}));
     rows.extend(rows_of(read, of_any(read.operation)));
     rows.extend(rows_of(read, of_repository(read.operation)));
+    rows.extend(rows_of(read, of_images()));
     rows.extend(rows_of(
         read,
         vec![
@@ -195,12 +205,6 @@ fn resolving() -> Vec<Row> {
             ("failure `UpstreamAccessDenied`", Lasting, failure("UpstreamAccessDenied")),
             ("failure `UpstreamTooManyRequests`", Passing, failure("UpstreamTooManyRequests")),
             ("failure `UpstreamUnavailable`", Passing, failure("UpstreamUnavailable")),
-            (
-                "`UnableToGetUpstreamImageException`",
-                Passing,
-                Fault::new("BatchGetImage", 400, "UnableToGetUpstreamImageException"),
-            ),
-            ("`LimitExceededException`", Lasting, Fault::new("BatchGetImage", 400, "LimitExceededException")),
             (
                 "another manifest than the digest's",
                 Passing,
@@ -536,18 +540,8 @@ fn putting() -> Vec<Row> {
         rows.extend(rows_of(read, of_any(read.operation).into_iter().map(at_once).collect()));
         rows.extend(rows_of(read, of_repository(read.operation)));
         let failure = json!({"images": [], "failures": [{"failureCode": "KmsError", "failureReason": "disabled"}]});
-        rows.extend(rows_of(
-            read,
-            vec![
-                ("failure `KmsError`", Lasting, Fault::of(read.operation).body(failure)),
-                (
-                    "`UnableToGetUpstreamImageException`",
-                    Passing,
-                    Fault::new(read.operation, 400, "UnableToGetUpstreamImageException"),
-                ),
-                ("`LimitExceededException`", Lasting, Fault::new(read.operation, 400, "LimitExceededException")),
-            ],
-        ));
+        rows.extend(rows_of(read, vec![("failure `KmsError`", Lasting, Fault::of(read.operation).body(failure))]));
+        rows.extend(rows_of(read, of_images()));
     }
     let read = call("BatchGetImage", SOURCE, State::PutManifest, Way::Unsigned);
     let deleted = Meanwhile::DeleteImage(digest(&images.index).to_string());
