@@ -78,6 +78,11 @@ resource "aws_lambda_function" "this" {
     log_group             = aws_cloudwatch_log_group.function[each.key].name
   }
 
+  # A trace that the state machine samples goes on through the function.
+  tracing_config {
+    mode = "Active"
+  }
+
   tags = var.tags
 
   lifecycle {

@@ -221,12 +221,21 @@ locals {
   function_policies = {
     for function, statements in local.function_statements : function => jsonencode({
       Version = "2012-10-17"
-      Statement = concat(statements, [{
-        Sid      = "WriteLogs"
-        Effect   = "Allow"
-        Action   = ["logs:CreateLogStream", "logs:PutLogEvents"]
-        Resource = ["arn:${local.partition}:logs:${local.source_region}:${local.account_id}:log-group:${aws_cloudwatch_log_group.function[function].name}:*"]
-      }])
+      Statement = concat(statements, [
+        {
+          Sid      = "WriteLogs"
+          Effect   = "Allow"
+          Action   = ["logs:CreateLogStream", "logs:PutLogEvents"]
+          Resource = ["arn:${local.partition}:logs:${local.source_region}:${local.account_id}:log-group:${aws_cloudwatch_log_group.function[function].name}:*"]
+        },
+        # IAM knows no resource for a trace.
+        {
+          Sid      = "Trace"
+          Effect   = "Allow"
+          Action   = ["xray:PutTelemetryRecords", "xray:PutTraceSegments"]
+          Resource = ["*"]
+        },
+      ])
     })
   }
 
@@ -255,7 +264,7 @@ locals {
         ]
         Resource = "*"
       },
-      # Nor does it know one for a trace.
+      # Nor does it know one for a trace; the state machine is what decides whether there is one.
       {
         Sid    = "Trace"
         Effect = "Allow"

@@ -18,44 +18,62 @@ resource "aws_cloudwatch_log_group" "state_machine" {
 }
 
 locals {
-  # A failed execution is the report of a failed target, so one is enough to tell somebody.
-  alarms = {
+  # A failed execution is the report of a failed target, so one is enough to tell somebody. Each alarm has an entry of its name in the
+  # runbook, and a query.
+  alarms = merge({
     executions-failed = {
-      description = "A replication failed for at least one target: open the failed execution, then redrive it"
+      description = "A replication failed for at least one target: open the failed execution, then redrive it."
       namespace   = "AWS/States"
       metric      = "ExecutionsFailed"
       statistic   = "Sum"
       dimensions  = { StateMachineArn = local.state_machine_arn }
+      threshold   = 0
     }
     executions-timed-out = {
-      description = "A replication ran into the state machine's time limit: open the execution, then redrive it"
+      description = "A replication ran into the state machine's time limit: open the execution, then redrive it."
       namespace   = "AWS/States"
       metric      = "ExecutionsTimedOut"
       statistic   = "Sum"
       dimensions  = { StateMachineArn = local.state_machine_arn }
+      threshold   = 0
     }
     executions-aborted = {
-      description = "Somebody stopped a replication: redrive it to finish"
+      description = "Somebody stopped a replication: redrive it to finish."
       namespace   = "AWS/States"
       metric      = "ExecutionsAborted"
       statistic   = "Sum"
       dimensions  = { StateMachineArn = local.state_machine_arn }
+      threshold   = 0
     }
     dead-letters = {
-      description = "A push event could not start an execution: mend what its ERROR_MESSAGE in the queue ${aws_sqs_queue.dead_letters.name} says, then run `make replay-dead-letters NAME=${var.name}`"
+      description = "A push event could not start an execution: mend what its ERROR_MESSAGE in the queue ${aws_sqs_queue.dead_letters.name} says, then run `make replay-dead-letters NAME=${var.name}`."
       namespace   = "AWS/SQS"
       metric      = "ApproximateNumberOfMessagesVisible"
       statistic   = "Maximum"
       dimensions  = { QueueName = aws_sqs_queue.dead_letters.name }
+      threshold   = 0
     }
-  }
+    }, var.lag_objective_seconds == null ? {} : {
+    replication-lag = {
+      description = "An image took longer than ${var.lag_objective_seconds} s from its push to a target: see where the time went."
+      namespace   = local.metric_namespace
+      metric      = "ReplicationLag"
+      statistic   = "Maximum"
+      dimensions  = { Deployment = var.name }
+      threshold   = var.lag_objective_seconds * 1000
+    }
+  })
+
+  metric_namespace = "EcrReplicator"
+  runbook          = { for name in concat(keys(local.alarms), ["throttling"]) : name => "Runbook: docs/runbook.md#${name}" }
+  alarm_names      = { for name in concat(keys(local.alarms), ["throttling"]) : name => "${var.name}-${name}" }
 }
 
 resource "aws_cloudwatch_metric_alarm" "this" {
   for_each = local.alarms
 
-  alarm_name        = "${var.name}-${each.key}"
-  alarm_description = each.value.description
+  alarm_name        = local.alarm_names[each.key]
+  alarm_description = "${each.value.description} ${local.runbook[each.key]}"
 
   namespace           = each.value.namespace
   metric_name         = each.value.metric
@@ -64,6 +82,45 @@ resource "aws_cloudwatch_metric_alarm" "this" {
   period              = 300
   evaluation_periods  = 1
   comparison_operator = "GreaterThanThreshold"
+  threshold           = each.value.threshold
+  treat_missing_data  = "notBreaching"
+
+  alarm_actions = var.alarm_actions
+  ok_actions    = var.alarm_actions
+
+  tags = var.tags
+}
+
+# Lambda throttles a burst for a moment, the state machine tries again, and nobody need know. Three periods in a row are a concurrency
+# limit that is too low: the retries end after some minutes, and targets fail. What Step Functions itself throttles only waits, which
+# the lag tells; the dashboard shows both.
+resource "aws_cloudwatch_metric_alarm" "throttling" {
+  alarm_name        = local.alarm_names["throttling"]
+  alarm_description = "Lambda has throttled the functions for 15 minutes: raise the account's concurrency limit. ${local.runbook["throttling"]}"
+
+  metric_query {
+    id          = "throttles"
+    label       = "Throttles"
+    expression  = "SUM(METRICS())"
+    return_data = true
+  }
+
+  dynamic "metric_query" {
+    for_each = aws_lambda_function.this
+    content {
+      id = replace(metric_query.key, "-", "_")
+      metric {
+        namespace   = "AWS/Lambda"
+        metric_name = "Throttles"
+        dimensions  = { FunctionName = metric_query.value.function_name }
+        stat        = "Sum"
+        period      = 300
+      }
+    }
+  }
+
+  evaluation_periods  = 3
+  comparison_operator = "GreaterThanThreshold"
   threshold           = 0
   treat_missing_data  = "notBreaching"
 
@@ -71,4 +128,82 @@ resource "aws_cloudwatch_metric_alarm" "this" {
   ok_actions    = var.alarm_actions
 
   tags = var.tags
+}
+
+# A query for each entry of the runbook; they cost nothing until somebody runs one. The state machine's log has each state that
+# failed, with its error and cause. The functions' have a line for each step that ended well, and the report function's have a line
+# of metrics for each target of a round.
+
+locals {
+  state_machine_log = [aws_cloudwatch_log_group.state_machine.name]
+  report_log        = [aws_cloudwatch_log_group.function["report"].name]
+
+  queries = {
+    executions-failed = {
+      log_groups = local.state_machine_log
+      query      = <<-END
+        # Every state that failed, those that were tried again among them: the last of an execution is its own failure.
+        fields @timestamp, execution_arn, type, details.error as error, details.cause as cause
+        | filter ispresent(details.error)
+        | sort @timestamp desc
+        | limit 100
+      END
+    }
+    executions-timed-out = {
+      log_groups = [for step in ["ensure-repo", "copy-layers", "put-manifest"] : aws_cloudwatch_log_group.function[step].name]
+      query      = <<-END
+        # How far each execution came in each region: its last step that ended.
+        filter ispresent(fields.execution)
+        | stats latest(fields.message) as last_step, max(@timestamp) as at, count(*) as lines by fields.execution, fields.region, fields.repository
+        | sort at desc
+        | limit 100
+      END
+    }
+    executions-aborted = {
+      log_groups = local.state_machine_log
+      query      = <<-END
+        # The executions that were stopped, and what was said.
+        fields @timestamp, execution_arn, details.error as error, details.cause as cause
+        | filter type = "ExecutionAborted"
+        | sort @timestamp desc
+        | limit 100
+      END
+    }
+    dead-letters = {
+      log_groups = local.report_log
+      query      = <<-END
+        # What became of an image: the rounds that were about it. Its digest, or its repository, stands between the slashes.
+        fields @timestamp, execution, Region, repository, digest
+        | filter ispresent(Deployment) and @message like /sha256:/
+        | sort @timestamp desc
+        | limit 100
+      END
+    }
+    replication-lag = {
+      log_groups = local.report_log
+      query      = <<-END
+        # The slowest targets, and where their time went, in milliseconds: what no step took was a wait.
+        fields @timestamp, execution, Region, repository, digest, ReplicationLag, EnsureRepositoryDuration, CopyLayersDuration, PutManifestDuration, Retries, BytesCopied
+        | filter ispresent(ReplicationLag)
+        | sort ReplicationLag desc
+        | limit 100
+      END
+    }
+    throttling = {
+      log_groups = local.state_machine_log
+      query      = <<-END
+        # What was throttled, by Lambda and by registries, and when.
+        filter details.error in ["Lambda.TooManyRequestsException", "RegistryThrottled"]
+        | stats count(*) as times by details.error, bin(5m)
+      END
+    }
+  }
+}
+
+resource "aws_cloudwatch_query_definition" "this" {
+  for_each = local.queries
+
+  name            = "${var.name}/${each.key}"
+  log_group_names = each.value.log_groups
+  query_string    = each.value.query
 }

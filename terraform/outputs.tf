@@ -1,3 +1,13 @@
+output "alarm_names" {
+  description = "Names of the alarms, by what they watch."
+  value       = local.alarm_names
+}
+
+output "dashboard_name" {
+  description = "Name of the dashboard; null without one."
+  value       = one(aws_cloudwatch_dashboard.this[*].dashboard_name)
+}
+
 output "dead_letter_queue_arn" {
   description = "ARN of the queue of push events that could not start an execution."
   value       = aws_sqs_queue.dead_letters.arn
@@ -36,6 +46,11 @@ output "log_group_names" {
   )
 }
 
+output "notification_rule_arns" {
+  description = "ARNs of the EventBridge rules that notify, by what they notify of; the topic's policy names them."
+  value       = { for name, rule in aws_cloudwatch_event_rule.notification : name => rule.arn }
+}
+
 output "state_machine_arn" {
   description = "ARN of the state machine."
   value       = aws_sfn_state_machine.this.arn
@@ -43,15 +58,5 @@ output "state_machine_arn" {
 
 output "state_machine_console_url" {
   description = "The state machine in the console: its executions, to inspect and redrive."
-  value = join("", [
-    "https://${local.source_region}.${lookup(local.console_domains, local.partition, "console.aws.amazon.com")}",
-    "/states/home?region=${local.source_region}#/statemachines/view/${urlencode(local.state_machine_arn)}",
-  ])
-}
-
-locals {
-  console_domains = {
-    aws-cn     = "console.amazonaws.cn"
-    aws-us-gov = "console.amazonaws-us-gov.com"
-  }
+  value       = "${local.console_url}#/statemachines/view/${urlencode(local.state_machine_arn)}"
 }

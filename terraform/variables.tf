@@ -54,6 +54,13 @@ variable "copy_layers" {
   }
 }
 
+variable "dashboard" {
+  description = "Whether there is a CloudWatch dashboard."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
 variable "execution_log_level" {
   description = "What the state machine logs of its executions: ALL (development), ERROR, FATAL or OFF."
   type        = string
@@ -63,6 +70,17 @@ variable "execution_log_level" {
   validation {
     condition     = contains(["ALL", "ERROR", "FATAL", "OFF"], var.execution_log_level)
     error_message = "The execution log level is ALL, ERROR, FATAL or OFF."
+  }
+}
+
+variable "lag_objective_seconds" {
+  description = "How long a push may take to every target, in seconds; one that takes longer raises an alarm. Default: there is no such alarm."
+  type        = number
+  default     = null
+
+  validation {
+    condition     = var.lag_objective_seconds == null ? true : var.lag_objective_seconds >= 1 && var.lag_objective_seconds <= 86400
+    error_message = "The objective is 1 to 86400 seconds."
   }
 }
 
@@ -91,6 +109,25 @@ variable "name" {
     # A role's name may have 64 characters: this, a region, and "replicate-image".
     condition     = can(regex("^[a-z][a-z0-9-]{0,31}$", var.name))
     error_message = "The name has 1 to 32 lower-case letters, digits and hyphens, and begins with a letter."
+  }
+}
+
+variable "notifications" {
+  description = "An SNS topic in the source region, and what it is told: failures (executions that fail, time out or are aborted) or all (every round that ends, too). Default: nothing."
+  type = object({
+    topic_arn = string
+    on        = optional(string, "failures")
+  })
+  default = null
+
+  validation {
+    condition     = var.notifications == null ? true : can(regex("^arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]+$", var.notifications.topic_arn))
+    error_message = "The topic is the ARN of a standard SNS topic, such as arn:aws:sns:eu-central-1:123456789012:replications: EventBridge does not send to a FIFO topic."
+  }
+
+  validation {
+    condition     = var.notifications == null ? true : contains(["failures", "all"], var.notifications.on)
+    error_message = "Notifications are on failures or all."
   }
 }
 

@@ -29,6 +29,8 @@ run "each_function_may_do_what_it_calls_and_nothing_else" {
         "ReadSource ecr:BatchGetImage",
         "WriteLogs logs:CreateLogStream",
         "WriteLogs logs:PutLogEvents",
+        "Trace xray:PutTelemetryRecords",
+        "Trace xray:PutTraceSegments",
       ]
       ensure-repo = [
         "ReadSourceSettings ecr:DescribeRepositories",
@@ -49,6 +51,8 @@ run "each_function_may_do_what_it_calls_and_nothing_else" {
         "EncryptTarget kms:RetireGrant",
         "WriteLogs logs:CreateLogStream",
         "WriteLogs logs:PutLogEvents",
+        "Trace xray:PutTelemetryRecords",
+        "Trace xray:PutTraceSegments",
       ]
       copy-layers = [
         "ReadSource ecr:BatchGetImage",
@@ -60,6 +64,8 @@ run "each_function_may_do_what_it_calls_and_nothing_else" {
         "SignInToTarget ecr:GetAuthorizationToken",
         "WriteLogs logs:CreateLogStream",
         "WriteLogs logs:PutLogEvents",
+        "Trace xray:PutTelemetryRecords",
+        "Trace xray:PutTraceSegments",
       ]
       put-manifest = [
         "ReadSource ecr:BatchGetImage",
@@ -67,12 +73,16 @@ run "each_function_may_do_what_it_calls_and_nothing_else" {
         "PutToTarget ecr:PutImage",
         "WriteLogs logs:CreateLogStream",
         "WriteLogs logs:PutLogEvents",
+        "Trace xray:PutTelemetryRecords",
+        "Trace xray:PutTraceSegments",
       ]
       report = [
         "CountRedrives states:DescribeExecution",
         "PublishReport events:PutEvents",
         "WriteLogs logs:CreateLogStream",
         "WriteLogs logs:PutLogEvents",
+        "Trace xray:PutTelemetryRecords",
+        "Trace xray:PutTraceSegments",
       ]
     }
     error_message = "A function's policy lists other actions than the function calls."
@@ -136,7 +146,7 @@ run "reading_is_of_the_source_and_writing_of_the_targets" {
 
   assert {
     condition = [
-      for statement in jsondecode(aws_iam_role_policy.function["report"].policy).Statement : statement if statement.Sid != "WriteLogs"
+      for statement in jsondecode(aws_iam_role_policy.function["report"].policy).Statement : statement if !contains(["WriteLogs", "Trace"], statement.Sid)
       ] == [
       {
         Sid      = "CountRedrives"
@@ -228,7 +238,7 @@ run "each_target_is_written_as_its_settings_and_its_registry_say" {
   assert {
     condition = {
       for statement in jsondecode(aws_iam_role_policy.function["ensure-repo"].policy).Statement : statement.Sid => statement.Resource
-      if statement.Sid != "WriteLogs"
+      if !contains(["WriteLogs", "Trace"], statement.Sid)
       } == {
       ReadSourceSettings = ["arn:aws:ecr:eu-central-1:123456789012:repository/prod/*", "arn:aws:ecr:eu-central-1:123456789012:repository/base"]
       CreateTarget = [
@@ -334,10 +344,10 @@ run "what_only_a_role_of_another_account_may_do_is_not_asked_for_here" {
     condition = {
       for function, policy in aws_iam_role_policy.function : function => jsondecode(policy.policy).Statement[*].Sid if function != "report"
       } == {
-      resolve-image = ["ReadSource", "WriteLogs"]
-      ensure-repo   = ["AssumeTargetRoles", "WriteLogs"]
-      copy-layers   = ["ReadSource", "AssumeTargetRoles", "WriteLogs"]
-      put-manifest  = ["ReadSource", "AssumeTargetRoles", "WriteLogs"]
+      resolve-image = ["ReadSource", "WriteLogs", "Trace"]
+      ensure-repo   = ["AssumeTargetRoles", "WriteLogs", "Trace"]
+      copy-layers   = ["ReadSource", "AssumeTargetRoles", "WriteLogs", "Trace"]
+      put-manifest  = ["ReadSource", "AssumeTargetRoles", "WriteLogs", "Trace"]
     }
     error_message = "A policy has a statement for targets that there are not."
   }
@@ -364,6 +374,8 @@ run "without_streams_no_token_is_asked_for" {
       "UploadToTarget ecr:UploadLayerPart",
       "WriteLogs logs:CreateLogStream",
       "WriteLogs logs:PutLogEvents",
+      "Trace xray:PutTelemetryRecords",
+      "Trace xray:PutTraceSegments",
     ]
     error_message = "The copy-layers function may do something else than copy by parts."
   }
@@ -388,10 +400,10 @@ run "no_policy_has_a_wildcard_action_and_few_a_wildcard_resource" {
     condition = alltrue([
       for resource in flatten([
         for policy in concat(values(aws_iam_role_policy.function)[*].policy, [aws_iam_role_policy.event_rule.policy]) :
-        [for statement in jsondecode(policy).Statement : statement.Resource if statement.Action != ["ecr:GetAuthorizationToken"]]
+        [for statement in jsondecode(policy).Statement : statement.Resource if !contains(["SignInToTarget", "Trace"], statement.Sid)]
       ]) : can(regex("^arn:aws:[a-z]+:[a-z0-9-]+:123456789012:.+", resource))
     ])
-    error_message = "A policy beside the state machine's has a resource that is not bound to a service, a region and the account, and not for a token alone."
+    error_message = "A policy beside the state machine's has a resource that is not bound to a service, a region and the account, and not for a token or a trace alone."
   }
 }
 

@@ -284,12 +284,13 @@ run "functions_are_as_large_and_as_patient_as_their_step_needs" {
       && function.handler == "bootstrap"
       && function.architectures == tolist(["arm64"])
       && function.publish
+      && function.tracing_config[0].mode == "Active"
       && function.source_code_hash == filebase64sha256("./tests/packages/${step}/bootstrap.zip")
       && function.logging_config[0].log_format == "JSON"
       && function.logging_config[0].application_log_level == "INFO"
       && function.logging_config[0].log_group == "/aws/lambda/${function.function_name}"
     ])
-    error_message = "A function is not a published al2023 bootstrap of its own package that logs JSON to its own group."
+    error_message = "A function is not a published al2023 bootstrap of its own package that logs JSON to its own group and goes on with a trace."
   }
 
   assert {
@@ -311,9 +312,9 @@ run "layers_are_copied_as_the_module_says" {
       ensure-repo   = ""
       copy-layers   = "MAX_SHARDS=4 UPLOADS=auto"
       put-manifest  = ""
-      report        = ""
+      report        = "DEPLOYMENT=ecr-replicator"
     }
-    error_message = "A function has another environment: the copy-layers function alone has one."
+    error_message = "A function has another environment: only copy-layers, and report for its metrics, have one."
   }
 }
 

@@ -1,0 +1,130 @@
+# Messages to a topic of the user's, whose policy is the user's, too. Step Functions tells EventBridge of an execution that ends, the
+# report function of a round: no function sends a message, so that one which fails or is stopped has one as well.
+
+locals {
+  console_url = "https://${local.source_region}.${lookup(local.console_domains, local.partition, "console.aws.amazon.com")}/states/home?region=${local.source_region}"
+  console_domains = {
+    aws-cn     = "console.amazonaws.cn"
+    aws-us-gov = "console.amazonaws-us-gov.com"
+  }
+
+  execution_pattern = {
+    source      = ["aws.states"]
+    detail-type = ["Step Functions Execution Status Change"]
+  }
+  # A report has the execution's ARN, whose beginning is the state machine's.
+  reported_execution = { arn = [{ prefix = "${replace(local.state_machine_arn, ":stateMachine:", ":execution:")}:" }] }
+
+  # What a message says, by what it is about. An execution fails with an error and a cause, and ends in another way without. A round
+  # that is not complete and whose execution does not fail has a target that was skipped, and what fails is told by its execution.
+  possible_notifications = {
+    execution-failed = {
+      on      = ["failures", "all"]
+      pattern = merge(local.execution_pattern, { detail = { stateMachineArn = [local.state_machine_arn], status = ["FAILED"] } })
+      title   = "${var.name}: the replication <name> failed: <error>"
+      paths   = { name = "$.detail.name", execution = "$.detail.executionArn", error = "$.detail.error", description = "$.detail.cause" }
+      redrive = true
+    }
+    execution-ended = {
+      on          = ["failures", "all"]
+      pattern     = merge(local.execution_pattern, { detail = { stateMachineArn = [local.state_machine_arn], status = ["TIMED_OUT", "ABORTED"] } })
+      title       = "${var.name}: the replication <name> ended as <status>"
+      description = "It ran into the state machine's time limit (TIMED_OUT), or somebody stopped it (ABORTED). Targets that were not finished may lack the image, and there is no report."
+      paths       = { name = "$.detail.name", execution = "$.detail.executionArn", status = "$.detail.status" }
+      redrive     = true
+    }
+    round-complete = {
+      on = ["all"]
+      pattern = {
+        source      = ["ecr-replicator"]
+        detail-type = ["Image Replication Complete"]
+        detail      = { execution = local.reported_execution }
+      }
+      title   = "${var.name}: <repository> <digest> is at every target"
+      paths   = local.report_paths
+      redrive = false
+    }
+    round-skipped = {
+      on = ["all"]
+      pattern = {
+        source      = ["ecr-replicator"]
+        detail-type = ["Image Replication Incomplete"]
+        detail      = { execution = local.reported_execution, targets = { status = ["SKIPPED"] } }
+      }
+      title   = "${var.name}: <repository> <digest> is not at every target: the source lost it"
+      paths   = local.report_paths
+      redrive = false
+    }
+  }
+  report_paths = {
+    execution   = "$.detail.execution.arn"
+    repository  = "$.detail.image.repository"
+    digest      = "$.detail.image.digest"
+    description = "$.detail.summary"
+  }
+
+  notifications = {
+    for name, notification in local.possible_notifications : name => notification
+    if var.notifications != null && contains(notification.on, try(var.notifications.on, ""))
+  }
+  notification_patterns = { for name, notification in local.notifications : name => jsonencode(notification.pattern) }
+
+  # An object that mail shows as it is, and that Amazon Q Developer in chat applications renders. EventBridge quotes and escapes a value
+  # that stands for itself, which a cause with line breaks and quotation marks needs, and not one within a string: names and ARNs.
+  # jsonencode would escape the angle brackets of a placeholder, so those are put back.
+  notification_templates = {
+    for name, notification in local.notifications : name => replace(
+      replace(replace(jsonencode({
+        version = "1.0"
+        source  = "custom"
+        content = {
+          textType    = "client-markdown"
+          title       = notification.title
+          description = try(notification.description, "<description>")
+          nextSteps = concat(
+            ["Open ${local.console_url}#/v2/executions/details/<execution>"],
+            notification.redrive ? [
+              "Look it up in docs/runbook.md, and mend what it says",
+              "aws stepfunctions redrive-execution --execution-arn <execution> --region ${local.source_region}",
+            ] : [],
+          )
+        }
+      }), "\\u003c", "<"), "\\u003e", ">"),
+      "\"<description>\"", "<description>",
+    )
+  }
+}
+
+resource "aws_cloudwatch_event_rule" "notification" {
+  for_each = local.notification_patterns
+
+  # A replication rule's name has no dot.
+  name          = "${var.name}-notify.${each.key}"
+  description   = "Tells ${try(var.notifications.topic_arn, "")}: ${each.key}"
+  event_pattern = each.value
+
+  tags = var.tags
+}
+
+resource "aws_cloudwatch_event_target" "notification" {
+  for_each = local.notification_templates
+
+  rule      = aws_cloudwatch_event_rule.notification[each.key].name
+  target_id = "topic"
+  arn       = var.notifications.topic_arn
+
+  input_transformer {
+    input_paths    = local.notifications[each.key].paths
+    input_template = each.value
+  }
+
+  # A message that the topic does not take is tried again for a day, and then dropped: the alarms are on the same executions. It is
+  # no dead letter: those are push events, and are replayed as such.
+
+  lifecycle {
+    precondition {
+      condition     = split(":", var.notifications.topic_arn)[3] == local.source_region
+      error_message = "EventBridge sends to topics of its own region only, ${local.source_region}: ${var.notifications.topic_arn} is in another."
+    }
+  }
+}
