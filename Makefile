@@ -15,7 +15,8 @@ export PATH := $(TOOLS)/python/bin:$(TOOLS)/cargo/bin:$(PATH)
 
 TERRAFORM := $(CURDIR)/tests/local/bin/terraform
 TERRAFORM_ROOTS := terraform terraform/modules/target-account \
-	terraform/examples/basic terraform/examples/cross-account terraform/examples/rules tests/local
+	terraform/examples/basic terraform/examples/cross-account terraform/examples/deploy-when-replicated \
+	terraform/examples/rules tests/local
 TERRAFORM_ROOT_CHECKS := $(TERRAFORM_ROOTS:%=terraform-check/%)
 
 ASL := statemachine/replicate-image.asl.json

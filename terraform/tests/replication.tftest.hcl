@@ -395,8 +395,9 @@ run "names_and_tags_are_everywhere" {
   command = plan
 
   variables {
-    name = "mirror"
-    tags = { team = "platform" }
+    name          = "mirror"
+    tags          = { team = "platform" }
+    notifications = { topic_arn = "arn:aws:sns:eu-central-1:123456789012:replications", on = "all" }
   }
 
   assert {
@@ -406,7 +407,9 @@ run "names_and_tags_are_everywhere" {
         values(aws_iam_role.function)[*].name,
         values(aws_cloudwatch_event_rule.image_pushed)[*].name,
         values(aws_cloudwatch_metric_alarm.this)[*].alarm_name,
+        values(aws_cloudwatch_event_rule.notification)[*].name,
         [
+          aws_cloudwatch_metric_alarm.throttling.alarm_name,
           aws_iam_role.event_rule.name,
           aws_iam_role.state_machine.name,
           aws_sfn_state_machine.this.name,
@@ -425,7 +428,9 @@ run "names_and_tags_are_everywhere" {
         values(aws_cloudwatch_log_group.function)[*].tags,
         values(aws_cloudwatch_event_rule.image_pushed)[*].tags,
         values(aws_cloudwatch_metric_alarm.this)[*].tags,
+        values(aws_cloudwatch_event_rule.notification)[*].tags,
         [
+          aws_cloudwatch_metric_alarm.throttling.tags,
           aws_cloudwatch_log_group.state_machine.tags,
           aws_iam_role.event_rule.tags,
           aws_iam_role.state_machine.tags,

@@ -9,7 +9,8 @@ variables {
     all    = { targets = [{ region = "us-east-1" }] }
     images = { tags = { include = ["v*"] }, targets = [{ region = "us-east-1" }] }
   }
-  package_dir = "./tests/packages"
+  package_dir   = "./tests/packages"
+  notifications = { topic_arn = "arn:aws:sns:eu-central-1:123456789012:replications" }
 }
 
 # The mock makes values up that are no ARNs, and the provider refuses those.
@@ -124,6 +125,7 @@ run "each_resource_refers_to_its_own" {
       && output.event_rule_names == { for name, rule in aws_cloudwatch_event_rule.image_pushed : name => rule.name }
       && output.dead_letter_queue_arn == aws_sqs_queue.dead_letters.arn
       && output.dead_letter_queue_url == aws_sqs_queue.dead_letters.url
+      && output.notification_rule_arns == { for name, rule in aws_cloudwatch_event_rule.notification : name => rule.arn }
     )
     error_message = "An output names another resource."
   }

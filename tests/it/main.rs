@@ -14,6 +14,7 @@ mod lies;
 mod local_stack;
 mod matrix;
 mod metrics;
+mod notifications;
 mod operator;
 mod permissions;
 mod put_manifest;

@@ -25,8 +25,9 @@ provider "aws" {
     events     = var.endpoint
     iam        = var.endpoint
     lambda     = var.endpoint
-    logs       = var.endpoint
+    logs       = coalesce(var.logs_endpoint, var.endpoint)
     sfn        = var.endpoint
+    sns        = var.endpoint
     sqs        = var.endpoint
     sts        = var.endpoint
   }
@@ -42,6 +43,9 @@ module "ecr_replicator" {
   copy_layers         = var.copy_layers
   execution_log_level = "ALL"
   log_retention_days  = 1
+
+  lag_objective_seconds = 3600
+  notifications         = var.notify_on == null ? null : { topic_arn = one(aws_sns_topic.notifications[*].arn), on = var.notify_on }
 }
 
 # Whoever waits for a replication reads its report here, as a deployment pipeline would.
@@ -67,6 +71,88 @@ resource "aws_sqs_queue" "reports" {
       Action    = "sqs:SendMessage"
       Resource  = "*"
       Condition = { ArnEquals = { "aws:SourceArn" = aws_cloudwatch_event_rule.reports.arn } }
+    }]
+  })
+}
+
+# A deployment that waits, and somebody who is told: queues, so that a test can read what came.
+
+module "deploy_when_replicated" {
+  source = "../../terraform/examples/deploy-when-replicated"
+  count  = var.notify_on == null ? 0 : 1
+
+  name             = "${var.name}-deployment"
+  replication_rule = "all"
+  repository       = "prod/*"
+  tag              = "v*"
+  deployment_arn   = one(aws_sqs_queue.deployments[*].arn)
+}
+
+resource "aws_sqs_queue" "deployments" {
+  count = var.notify_on == null ? 0 : 1
+
+  name = "${var.name}-deployments"
+}
+
+resource "aws_sqs_queue_policy" "deployments" {
+  count = var.notify_on == null ? 0 : 1
+
+  queue_url = aws_sqs_queue.deployments[0].url
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect    = "Allow"
+      Principal = { Service = "events.amazonaws.com" }
+      Action    = "sqs:SendMessage"
+      Resource  = "*"
+      Condition = { ArnEquals = { "aws:SourceArn" = module.deploy_when_replicated[0].event_rule_arn } }
+    }]
+  })
+}
+
+resource "aws_sns_topic" "notifications" {
+  count = var.notify_on == null ? 0 : 1
+
+  name = "${var.name}-notifications"
+}
+
+# As terraform/README.md has it.
+resource "aws_sns_topic_policy" "notifications" {
+  count = var.notify_on == null ? 0 : 1
+
+  arn = aws_sns_topic.notifications[0].arn
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect    = "Allow"
+      Principal = { Service = "events.amazonaws.com" }
+      Action    = "sns:Publish"
+      Resource  = aws_sns_topic.notifications[0].arn
+      Condition = { ArnEquals = { "aws:SourceArn" = values(module.ecr_replicator.notification_rule_arns) } }
+    }]
+  })
+}
+
+resource "aws_sns_topic_subscription" "notifications" {
+  count = var.notify_on == null ? 0 : 1
+
+  topic_arn = aws_sns_topic.notifications[0].arn
+  protocol  = "sqs"
+  endpoint  = one(aws_sqs_queue.notifications[*].arn)
+}
+
+resource "aws_sqs_queue" "notifications" {
+  count = var.notify_on == null ? 0 : 1
+
+  name = "${var.name}-notifications"
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect    = "Allow"
+      Principal = { Service = "sns.amazonaws.com" }
+      Action    = "sqs:SendMessage"
+      Resource  = "*"
+      Condition = { ArnEquals = { "aws:SourceArn" = aws_sns_topic.notifications[0].arn } }
     }]
   })
 }

@@ -23,11 +23,23 @@ variable "endpoint" {
   nullable    = false
 }
 
+variable "logs_endpoint" {
+  description = "URL of CloudWatch Logs, where that is another one."
+  type        = string
+  default     = null
+}
+
 variable "name" {
   description = "Prefix of every resource's name."
   type        = string
   default     = "ecr-replicator"
   nullable    = false
+}
+
+variable "notify_on" {
+  description = "What is notified, and then there is a deployment that waits, too: failures or all. Default: nobody is told."
+  type        = string
+  default     = null
 }
 
 variable "package_dir" {

@@ -1,6 +1,6 @@
 //! What stands between the functions and what they talk to, for tests that let it go wrong.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::fs;
 use std::net::Ipv4Addr;
@@ -72,8 +72,8 @@ fn kept(headers: &HeaderMap) -> HeaderMap {
     kept.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
-/// In front of ministack, for what the functions ask of it: how often an execution was redriven, which ministack does not
-/// know, and whether an event is taken.
+/// In front of ministack, for what the functions and Terraform ask of it: how often an execution was redriven and which queries
+/// CloudWatch Logs keeps, neither of which ministack knows, and whether an event is taken.
 #[derive(Debug)]
 pub(crate) struct Services {
     server: Server,
@@ -86,6 +86,30 @@ struct ServicesState {
     client: reqwest::Client,
     redrives: Mutex<HashMap<String, u32>>,
     refuses_events: Mutex<bool>,
+    /// The query definitions by their IDs.
+    queries: Mutex<BTreeMap<String, Value>>,
+}
+
+impl ServicesState {
+    /// The answer to an operation on query definitions.
+    fn of_queries(&self, operation: &str, asked: &Value) -> Option<Value> {
+        let mut queries = lock(&self.queries);
+        let id =
+            asked["queryDefinitionId"].as_str().map_or_else(|| format!("query-{}", queries.len()), ToOwned::to_owned);
+        match operation {
+            "Logs_20140328.PutQueryDefinition" => {
+                let mut query = asked.clone();
+                query["queryDefinitionId"] = json!(id);
+                queries.insert(id.clone(), query);
+                Some(json!({"queryDefinitionId": id}))
+            }
+            "Logs_20140328.DescribeQueryDefinitions" => {
+                Some(json!({"queryDefinitions": queries.values().collect::<Vec<_>>()}))
+            }
+            "Logs_20140328.DeleteQueryDefinition" => Some(json!({"success": queries.remove(&id).is_some()})),
+            _ => None,
+        }
+    }
 }
 
 impl Services {
@@ -95,6 +119,7 @@ impl Services {
             client: client()?,
             redrives: Mutex::default(),
             refuses_events: Mutex::default(),
+            queries: Mutex::default(),
         });
         let server = Server::start(Router::new().fallback(post(service)).with_state(Arc::clone(&state))).await?;
         Ok(Self { server, state })
@@ -124,6 +149,9 @@ async fn service(State(state): State<Arc<ServicesState>>, uri: Uri, headers: Hea
         return (StatusCode::BAD_REQUEST, error.to_string()).into_response();
     }
     let asked: Value = serde_json::from_slice(&body).unwrap_or_default();
+    if let Some(answer) = state.of_queries(&operation, &asked) {
+        return answer.to_string().into_response();
+    }
     let (answered, answer) = forward(&state.client, format!("{}{uri}", state.ministack), headers, body).await;
     let execution = asked["executionArn"].as_str().unwrap_or_default();
     let redrives = lock(&state.redrives).get(execution).copied();

@@ -52,6 +52,8 @@ pub struct Options {
     pub untagged_images: bool,
     /// The replication rules, as the module takes them, instead of one for every image, to all targets.
     pub rules: Option<Value>,
+    /// What the module's `notifications` are on: `failures` or `all`; then a deployment waits for the image, too.
+    pub notify_on: Option<String>,
     /// What else the functions' environment has.
     pub environment: Vec<(String, String)>,
     /// The network between the functions, all of them together, and ECR; `None` is as fast as it goes.
@@ -89,6 +91,7 @@ impl Options {
             copy_layers: CopyLayers::default(),
             untagged_images: false,
             rules: None,
+            notify_on: None,
             environment: Vec::new(),
             shape: None,
             decided: false,
@@ -186,6 +189,12 @@ impl LocalStack {
     #[must_use]
     pub fn endpoint(&self) -> &str {
         self.ministack.endpoint()
+    }
+
+    /// The URL of CloudWatch Logs with the queries that it keeps, which ministack does not.
+    #[must_use]
+    pub fn logs_endpoint(&self) -> String {
+        self.services.endpoint()
     }
 
     /// The state machine.
@@ -320,7 +329,9 @@ impl LocalStack {
         let home = self.home.path().join(source);
         fs::create_dir_all(&home).map_err(Error::io(format!("make {}", home.display())))?;
         let options = Options { source: source.to_owned(), ..Options::quick(targets) };
-        let outputs = terraform::apply(self.endpoint(), &options, &terraform::packages()?, &home, &self.logs).await?;
+        let packages = terraform::packages()?;
+        let outputs =
+            terraform::apply(self.endpoint(), &self.logs_endpoint(), &options, &packages, &home, &self.logs).await?;
         Ok(Executions::new(self.endpoint(), source, outputs.state_machine_arn))
     }
 
@@ -442,7 +453,8 @@ impl Undeployed {
             let between = runtime.insert(Runtime::start().await?);
             packages = between.wrap(&packages, &terraform::FUNCTIONS, home.path()).await?;
         }
-        let outputs = terraform::apply(ministack.endpoint(), &options, &packages, home.path(), &logs).await?;
+        let (endpoint, logs_endpoint) = (ministack.endpoint(), services.endpoint());
+        let outputs = terraform::apply(endpoint, &logs_endpoint, &options, &packages, home.path(), &logs).await?;
         let region = Region::new(options.source.clone());
         let sqs = aws_sdk_sqs::Config::builder().behavior_version(BehaviorVersion::v2026_01_12());
         let sqs = sqs.endpoint_url(ministack.endpoint()).credentials_provider(credentials()).region(region);

@@ -54,6 +54,7 @@ pub(crate) fn packages() -> Result<PathBuf, Error> {
 
 pub(crate) async fn apply(
     endpoint: &str,
+    logs_endpoint: &str,
     options: &Options,
     packages: &Path,
     home: &Path,
@@ -78,6 +79,8 @@ pub(crate) async fn apply(
     command.arg(format!("-var=architecture={architecture}"));
     command.arg(format!("-var=copy_layers={}", json!(options.copy_layers)));
     command.arg(format!("-var=endpoint={endpoint}"));
+    command.arg(format!("-var=logs_endpoint={logs_endpoint}"));
+    command.args(options.notify_on.iter().map(|on| format!("-var=notify_on={on}")));
     command.arg(format!("-var=package_dir={}", packages.display()));
     command.arg(format!("-var=region={}", options.source));
     command.arg(format!("-var=rules={}", options.rules()));
@@ -119,10 +122,14 @@ async fn initialize(log: &Path) -> Result<PathBuf, Error> {
 
 /// A name for the configuration as it is now.
 fn fingerprint() -> io::Result<String> {
-    const RULES: [&str; 3] =
-        ["terraform/modules/rules", "terraform/modules/rules/shapes", "terraform/modules/rules/types"];
+    const MODULES: [&str; 4] = [
+        "terraform/modules/rules",
+        "terraform/modules/rules/shapes",
+        "terraform/modules/rules/types",
+        "terraform/examples/deploy-when-replicated",
+    ];
     let mut content = Vec::new();
-    for directory in ["terraform", "tests/local"].into_iter().chain(RULES) {
+    for directory in ["terraform", "tests/local"].into_iter().chain(MODULES) {
         let entries = fs::read_dir(root().join(directory))?.collect::<Result<Vec<_>, _>>()?;
         let mut paths: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
         paths.sort();
