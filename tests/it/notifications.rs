@@ -94,6 +94,17 @@ async fn a_deployment_starts_when_its_image_is_everywhere_and_somebody_is_told_o
     assert!(told["description"].as_str().unwrap().contains(TAG), "{told}");
     assert_eq!(told["nextSteps"], json!([link(&execution.arn)]), "there is nothing to redrive");
 
+    // The fields by which the queries tell the lines of a step from each other.
+    let logs = scene.stack.function_logs().await.unwrap();
+    let fields: Vec<Value> = logs.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).collect();
+    let fields: Vec<&Value> = fields.iter().map(|line| &line["fields"]).collect();
+    for step in ["the repository is there", "layers copied", "manifests put"] {
+        let line = json!([step, execution.arn.rsplit(':').next(), TARGETS[0], REPOSITORY]);
+        let is_it =
+            |fields: &&Value| json!(["message", "execution", "region", "repository"].map(|key| &fields[key])) == line;
+        assert_eq!(fields.iter().copied().filter(is_it).count(), 1, "{line}");
+    }
+
     // It is everywhere, but under a tag that nobody waits for.
     let pushed = scene.stack.push(Client::installed(), &scene.image, REPOSITORY, "latest").await.unwrap();
     let known = [execution];
@@ -140,7 +151,11 @@ async fn a_deployment_starts_when_its_image_is_everywhere_and_somebody_is_told_o
     let queries = operator.names(&queries, "queryDefinitions", "name").await;
     let runbook = include_str!("../../docs/runbook.md").lines().filter_map(|line| line.strip_prefix("## "));
     let runbook: BTreeSet<String> = runbook.map(ToOwned::to_owned).collect();
-    assert_eq!((&alarms, &queries), (&runbook, &runbook), "each has an entry in the runbook, and no entry is of nothing");
+    assert_eq!(
+        (&alarms, &queries),
+        (&runbook, &runbook),
+        "each has an entry in the runbook, and no entry is of nothing"
+    );
     let dashboard = operator.aws(&["cloudwatch", "get-dashboard", "--dashboard-name", "ecr-replicator"]).await;
     let body: Value = serde_json::from_str(dashboard["DashboardBody"].as_str().unwrap()).unwrap();
     assert_eq!(body["widgets"].as_array().unwrap().len(), 10, "{body}");
