@@ -30,7 +30,7 @@ use crate::ecr::Ecr;
 use crate::error::{Error, Result};
 use crate::faults::{Fault, Kind};
 use crate::gate::Gate;
-use crate::names::{Account, Region, Registry, RepositoryName};
+use crate::names::{Account, Digest, Region, Registry, RepositoryName};
 use crate::scope::{Scope, Service};
 use crate::sts;
 
@@ -178,8 +178,8 @@ async fn respond(gate: Gate, connection: &Connection, request: Request) -> Resul
         Some(concern) => {
             body.up_to(concern.first_cut.unwrap_or(0)).await?;
             let repository = if concern.by_repository { body.repository().await? } else { None };
-            let image = if concern.by_image { images::pushed_digest(body.whole().await?) } else { None };
-            ecr.faults.take(operation, &identity.region, repository.as_deref(), image.as_ref())
+            let digest = if concern.by_digest { digest(body.whole().await?) } else { None };
+            ecr.faults.take(operation, &identity.region, repository.as_deref(), digest.as_ref())
         }
         None => None,
     };
@@ -237,6 +237,11 @@ fn action(operation: &str) -> &str {
 fn unknown_operation(target: &str) -> Refusal {
     let message = format!("The local ECR has no operation '{target}'");
     Refusal::new(StatusCode::BAD_REQUEST, "UnknownOperationException", message)
+}
+
+/// The digest of the image that a request pushes, or of the layer that it names, whatever else is right or wrong with it.
+fn digest(body: &[u8]) -> Option<Digest> {
+    images::pushed_digest(body).or_else(|| layers::named_digest(body))
 }
 
 /// What a request is about, where its other members do not matter yet.

@@ -72,7 +72,7 @@ pub(crate) async fn download(
     };
     let region = &layer.registry.region;
     ecr.counters.call(region, OPERATION);
-    let fault = ecr.faults.take(OPERATION, region, Some(layer.repository.as_str()), None);
+    let fault = ecr.faults.take(OPERATION, region, Some(layer.repository.as_str()), Some(&layer.digest));
     let Some(fault) = fault else {
         return serve(&ecr, &layer, &head).await;
     };

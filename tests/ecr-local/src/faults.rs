@@ -21,7 +21,8 @@ pub struct Fault {
     /// Only for this repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repository: Option<String>,
-    /// Only for the image with this digest, when it is pushed: of `PutImage` and `v2:PUT manifest`.
+    /// Only for the image with this digest, when it is pushed, or the layer, when it is read or completed: of the operations
+    /// of [`WITH_DIGEST`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
     /// How many calls pass before the first fault.
@@ -87,6 +88,10 @@ pub struct Fault {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_bytes_per_second: Option<u64>,
 }
+
+/// The operations whose calls are about one digest.
+const WITH_DIGEST: [&str; 6] =
+    ["PutImage", "v2:PUT manifest", "GetDownloadUrlForLayer", "DownloadLayer", "CompleteLayerUpload", "v2:PUT upload"];
 
 /// What a fault lets happen in the registry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -189,6 +194,13 @@ impl Fault {
     /// not meet it.
     #[must_use]
     pub fn of_image(self, digest: &str) -> Self {
+        Self { digest: Some(digest.to_owned()), ..self }
+    }
+
+    /// The same fault only where the layer with this digest is read or completed, by `GetDownloadUrlForLayer`, `DownloadLayer`,
+    /// `CompleteLayerUpload` or `v2:PUT upload`; other operations do not meet it.
+    #[must_use]
+    pub fn of_layer(self, digest: &str) -> Self {
         Self { digest: Some(digest.to_owned()), ..self }
     }
 
@@ -312,8 +324,8 @@ impl Fault {
             (is_cut && self.alters(), "a connection that is cut has no answer to alter"),
             (is_answered && self.code.is_empty() && self.body.is_none(), "a status needs a code or a body"),
             (
-                self.digest.is_some() && !matches!(operation, "PutImage" | "v2:PUT manifest"),
-                "only PutImage and v2:PUT manifest have a digest",
+                self.digest.is_some() && !WITH_DIGEST.contains(&operation),
+                "only PutImage, v2:PUT manifest, and what reads or completes a layer have a digest",
             ),
             (
                 self.probability.is_some_and(|probability| !(probability > 0.0 && probability <= 1.0)),
@@ -375,10 +387,10 @@ impl Fault {
         self.operation == operation && self.region.as_deref().is_none_or(|wanted| wanted == region.as_str())
     }
 
-    fn matches(&self, operation: &str, region: &Region, repository: Option<&str>, image: Option<&Digest>) -> bool {
+    fn matches(&self, operation: &str, region: &Region, repository: Option<&str>, digest: Option<&Digest>) -> bool {
         self.concerns(operation, region)
             && (self.repository.is_none() || self.repository.as_deref() == repository)
-            && (self.digest.is_none() || self.digest.as_deref() == image.map(Digest::as_str))
+            && (self.digest.is_none() || self.digest.as_deref() == digest.map(Digest::as_str))
     }
 }
 
@@ -400,8 +412,8 @@ pub(crate) struct Concern {
     pub(crate) first_cut: Option<u64>,
     /// Whether any of the faults is for one repository only.
     pub(crate) by_repository: bool,
-    /// Whether any of them is for one image only.
-    pub(crate) by_image: bool,
+    /// Whether any of them is for one digest only.
+    pub(crate) by_digest: bool,
 }
 
 /// A fault and what is left of it.
@@ -493,11 +505,11 @@ impl Faults {
             .map(|state| &state.fault)
             .peekable();
         live.peek()?;
-        let concern = Concern { first_cut: None, by_repository: false, by_image: false };
+        let concern = Concern { first_cut: None, by_repository: false, by_digest: false };
         let concern = live.fold(concern, |concern, fault| Concern {
             first_cut: concern.first_cut.into_iter().chain(fault.cut_after.filter(|_| !fault.after)).min(),
             by_repository: concern.by_repository || fault.repository.is_some(),
-            by_image: concern.by_image || fault.digest.is_some(),
+            by_digest: concern.by_digest || fault.digest.is_some(),
         });
         Some(concern)
     }
@@ -508,13 +520,13 @@ impl Faults {
         operation: &str,
         region: &Region,
         repository: Option<&str>,
-        image: Option<&Digest>,
+        digest: Option<&Digest>,
     ) -> Option<Fault> {
         let mut script = self.0.lock();
         let mut matching = script
             .faults
             .iter_mut()
-            .filter(|scripted| scripted.state.fault.matches(operation, region, repository, image));
+            .filter(|scripted| scripted.state.fault.matches(operation, region, repository, digest));
         matching.find_map(|scripted| scripted.is_met().then(|| scripted.state.fault.clone()))
     }
 }
@@ -536,16 +548,17 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_of_an_image_passes_every_other() {
+    fn a_fault_of_a_digest_passes_every_other() {
         let faults = Faults::new(0);
         let region = Region::try_from("eu-west-1").unwrap();
         let (image, other) = (Digest::of(b"image"), Digest::of(b"other"));
         faults.add(Fault::new("PutImage", 500, "ServerException").of_image(image.as_str()).for_ever());
-        assert!(faults.concern("PutImage", &region).unwrap().by_image);
+        assert!(faults.concern("PutImage", &region).unwrap().by_digest);
         for (pushed, is_met) in [(Some(&image), true), (Some(&other), false), (None, false)] {
             assert_eq!(faults.take("PutImage", &region, None, pushed).is_some(), is_met, "{pushed:?}");
         }
-        for (operation, is_fault) in [("PutImage", true), ("v2:PUT manifest", true), ("UploadLayerPart", false)] {
+        let with_digest = WITH_DIGEST.map(|operation| (operation, true));
+        for (operation, is_fault) in with_digest.into_iter().chain([("UploadLayerPart", false)]) {
             let fault = Fault::new(operation, 500, "ServerException").of_image(image.as_str());
             assert_eq!(fault.mistake().is_none(), is_fault, "{operation}");
         }

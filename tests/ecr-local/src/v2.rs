@@ -26,7 +26,7 @@ use crate::connection::Connection;
 use crate::ecr::Ecr;
 use crate::faults::Kind;
 use crate::gate::Gate;
-use crate::names::{Registry, RepositoryName};
+use crate::names::{Digest, Registry, RepositoryName};
 use crate::tokens::Unauthorized;
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
@@ -115,13 +115,14 @@ async fn respond(mut exchange: Exchange, body: &mut UnreadBody) -> Result<Respon
     let operation = format!("v2:{} {}", exchange.head.method, target.kind());
     let region = &exchange.registry.region;
     exchange.ecr.counters.call(region, &operation);
-    let by_image = || exchange.ecr.faults.concern(&operation, region).is_some_and(|concern| concern.by_image);
-    let image = match target {
-        Target::Manifest(..) if by_image() => manifests::pushed_digest(&exchange, body).await?,
+    let by_digest = || exchange.ecr.faults.concern(&operation, region).is_some_and(|concern| concern.by_digest);
+    let digest = match target {
+        Target::Manifest(..) if by_digest() => manifests::pushed_digest(&exchange, body).await?,
+        Target::Upload(..) => exchange.query().remove("digest").and_then(|digest| Digest::try_from(digest).ok()),
         _ => None,
     };
     let fault =
-        exchange.ecr.faults.take(&operation, region, target.repository().map(RepositoryName::as_str), image.as_ref());
+        exchange.ecr.faults.take(&operation, region, target.repository().map(RepositoryName::as_str), digest.as_ref());
     let Some(fault) = fault else {
         return dispatch(&exchange, body, target).await;
     };

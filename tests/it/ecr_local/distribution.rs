@@ -16,8 +16,10 @@ use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::Value;
 use tokio::process::Command;
 
+use super::layers::part;
 use super::{
-    ACCOUNT, OCI_INDEX, OCI_MANIFEST, PART_SIZE, REGION, World, client, descriptor, digest, index, manifest, push_image,
+    ACCOUNT, OCI_INDEX, OCI_MANIFEST, PART_SIZE, REGION, World, client, descriptor, digest, index, initiate, manifest,
+    push_image,
 };
 
 /// A region's registry as a client of `/v2` knows it.
@@ -338,6 +340,37 @@ async fn a_fault_may_be_for_the_manifest_of_one_digest() {
     ecr.fault(fault.after_effect());
     assert_eq!(refusal(put("again", &list, OCI_INDEX)).await, refused(403, "DENIED"));
     assert_eq!(again().await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn a_fault_may_be_for_the_layer_of_one_digest() {
+    let World { ecr, client } = World::with_repository("app").await;
+    let registry = Registry::of(&client).await;
+    push_image(&client, "app", b"layer", &[b"other"], None).await;
+    for operation in ["GetDownloadUrlForLayer", "CompleteLayerUpload", "v2:PUT upload"] {
+        ecr.fault(Fault::new(operation, 418, "Teapot").of_layer(&digest(b"layer")).skip(1).for_ever());
+    }
+    for (content, status) in [("other", 200), ("layer", 200), ("other", 200), ("layer", 418)] {
+        let wanted = digest(content.as_bytes());
+        let is_met = |status: u16| status == 418;
+        let location = registry.start_upload("app").await;
+        let put = registry.request("PUT", &format!("{location}?digest={wanted}")).body(content);
+        assert_eq!(is_met(put.send().await.unwrap().status().as_u16()), is_met(status), "{content}");
+        let id = initiate(&client, "app").await;
+        part(&client, &id, 0, content.as_bytes()).send().await.unwrap();
+        let complete = client.complete_layer_upload().repository_name("app").upload_id(id).layer_digests(&wanted);
+        let refused = complete.send().await.unwrap_err();
+        assert_eq!(is_met(refused.raw_response().unwrap().status().as_u16()), is_met(status), "{content}");
+        let url = client.get_download_url_for_layer().repository_name("app").layer_digest(&wanted);
+        assert_eq!(url.send().await.is_err(), is_met(status), "{content}");
+    }
+    ecr.clear_faults();
+    ecr.fault(Fault::new("DownloadLayer", 418, "Teapot").of_layer(&digest(b"layer")).for_ever());
+    for (content, status) in [("other", 200), ("layer", 418)] {
+        let url = client.get_download_url_for_layer().repository_name("app").layer_digest(digest(content.as_bytes()));
+        let url = url.send().await.unwrap().download_url.unwrap();
+        assert_eq!(reqwest::get(url).await.unwrap().status(), status, "{content}");
+    }
 }
 
 #[tokio::test]

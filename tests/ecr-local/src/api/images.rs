@@ -115,7 +115,7 @@ impl Filter {
     }
 }
 
-/// The digest of the image that a request pushes, whatever else is right or wrong with it.
+/// The digest of the image that a request pushes.
 pub(super) fn pushed_digest(body: &[u8]) -> Option<Digest> {
     let input: PutInput = serde_json::from_slice(body).ok()?;
     let manifest = Manifest::parse(input.image_manifest, input.image_manifest_media_type.as_deref()).ok()?;

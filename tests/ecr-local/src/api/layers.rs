@@ -58,6 +58,14 @@ pub(super) struct CompleteInput {
     layer_digests: Vec<Digest>,
 }
 
+/// The digest of the layer that a request reads, or completes.
+pub(super) fn named_digest(body: &[u8]) -> Option<Digest> {
+    let url = serde_json::from_slice(body).map(|input: DownloadUrlInput| input.layer_digest);
+    let complete =
+        || serde_json::from_slice(body).ok().and_then(|input: CompleteInput| input.layer_digests.into_iter().next());
+    url.ok().or_else(complete)
+}
+
 pub(super) fn check_availability(call: &Call, input: AvailabilityInput) -> Result<Value> {
     check_length("layerDigests", &input.layer_digests, 100)?;
     let registry = call.permitted(input.registry_id, &input.repository_name)?;
