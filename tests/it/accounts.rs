@@ -76,7 +76,7 @@ async fn a_role_that_may_not_be_assumed_is_told_with_region_account_and_call() {
     no_role["roleArn"] = json!("arn:aws:iam::222222222222:role/none");
     for target in [wrong_id, no_id, no_role] {
         let failed = replicate(&config, Uploads::Auto, &target).await.unwrap_err();
-        assert_eq!((failed.name.as_str(), failed.attempts), ("AccessDenied", 1), "{failed:?}");
+        assert_eq!((failed.name.as_str(), failed.attempts()), ("AccessDenied", 1), "{failed:?}");
         let role = target["roleArn"].as_str().unwrap();
         let begin = format!(
             "DescribeRepositories on {REPOSITORY} in {TARGET} of the account {OTHER_ACCOUNT} failed: AccessDenied: \

@@ -2,6 +2,8 @@
 //! definition, and without its waits. One target comes after the other; no image here is worth shards.
 
 use std::{
+    cell::RefCell,
+    rc::Rc,
     sync::LazyLock,
     time::{Duration, Instant},
 };
@@ -57,26 +59,61 @@ pub(crate) trait Course {
     }
 }
 
+/// Nothing happens to it.
+pub(crate) struct Undisturbed;
+
+impl Course for Undisturbed {}
+
+/// What the process of a function keeps from one invocation to the next.
+struct Process<T> {
+    make: Box<dyn Fn() -> T>,
+    made: RefCell<Option<Rc<T>>>,
+}
+
+impl<T> Process<T> {
+    fn new(make: impl Fn() -> T + 'static) -> Self {
+        Self { make: Box::new(make), made: RefCell::default() }
+    }
+
+    fn kept(&self) -> Rc<T> {
+        Rc::clone(self.made.borrow_mut().get_or_insert_with(|| Rc::new((self.make)())))
+    }
+
+    fn end(&self) {
+        self.made.take();
+    }
+}
+
 /// The error that a state ended with.
 #[derive(Debug, Clone)]
 pub(crate) struct Failed {
     pub(crate) state: State,
     pub(crate) name: String,
     pub(crate) message: String,
-    /// How often the state ran since it was entered.
-    pub(crate) attempts: u64,
+    /// The errors before it that were tried again.
+    pub(crate) tried_again: Vec<String>,
 }
 
 impl Failed {
     /// Its name, if it is one of the functions' own.
     pub(crate) fn error(&self) -> Option<ErrorName> {
-        ErrorName::ALL.iter().copied().find(|name| name.as_str() == self.name)
+        named(&self.name)
+    }
+
+    /// How often the state ran since it was entered.
+    pub(crate) fn attempts(&self) -> usize {
+        self.tried_again.len() + 1
     }
 
     /// Whether its function was killed, again and again.
     pub(crate) fn is_killed(&self) -> bool {
         self.name == KILLED
     }
+}
+
+/// The error that is called so, if it is one of the functions' own.
+pub(crate) fn named(name: &str) -> Option<ErrorName> {
+    ErrorName::ALL.iter().copied().find(|error| error.as_str() == name)
 }
 
 /// How often a state tries again, by error names, as the state machine has it.
@@ -97,26 +134,31 @@ fn retriers(state: State) -> Vec<(Vec<String>, u64)> {
 }
 
 /// Runs a state's function until it succeeds, or no retrier is left for its error.
-async fn attempt<T, E: Named>(
+async fn attempt<P, T, E: Named>(
     course: &impl Course,
     state: State,
-    mut function: impl AsyncFnMut() -> Result<T, E>,
+    process: &Process<P>,
+    function: impl AsyncFn(&P) -> Result<T, E>,
 ) -> Result<T, Failed> {
     let mut retriers = retriers(state);
-    let mut attempts = 0;
+    let mut tried_again = Vec::new();
     loop {
-        attempts += 1;
-        let (name, message) = match course.invoke(function()).await {
+        let kept = process.kept();
+        let (name, message) = match course.invoke(function(&kept)).await {
             Some(Ok(answer)) => return Ok(answer),
             Some(Err(error)) => {
                 let diagnostic = diagnostic(&error);
                 (diagnostic.error_type, diagnostic.error_message)
             }
-            None => (KILLED.to_owned(), String::new()),
+            None => {
+                process.end();
+                (KILLED.to_owned(), String::new())
+            }
         };
         let left = retriers.iter_mut().find(|(names, left)| *left > 0 && names.contains(&name));
-        let Some((_, left)) = left else { return Err(Failed { state, name, message, attempts }) };
+        let Some((_, left)) = left else { return Err(Failed { state, name, message, tried_again }) };
         *left -= 1;
+        tried_again.push(name);
     }
 }
 
@@ -156,9 +198,11 @@ pub(crate) enum Told {
 
 /// The functions, in the environment of one execution.
 pub(crate) struct Functions {
-    registries: Registries,
-    copy: Dependencies,
-    report: report::Dependencies,
+    resolve: Process<Registries>,
+    ensure: Process<Registries>,
+    copy: Process<Dependencies>,
+    put: Process<Registries>,
+    report: Process<report::Dependencies>,
     /// The time of an invocation.
     time: Duration,
     /// When the execution was started.
@@ -168,11 +212,18 @@ pub(crate) struct Functions {
 impl Functions {
     /// The functions as they are deployed: with the registries of `config`, and Step Functions and EventBridge at `services`.
     pub(crate) fn new(config: &SdkConfig, services: &SdkConfig, uploads: Uploads) -> Self {
-        let settings = Settings { memory: 512, uploads, max_shards: 4 };
+        let registries = || {
+            let config = config.clone();
+            move || Registries::new(config.clone()).unwrap()
+        };
+        let (of_copy, services) = (registries(), services.clone());
+        let settings = move || Settings { memory: 512, uploads, max_shards: 4 };
         Self {
-            registries: Registries::new(config.clone()).unwrap(),
-            copy: Dependencies::new(Registries::new(config.clone()).unwrap(), settings).unwrap(),
-            report: report::Dependencies::new(services, "ecr-replicator".to_owned()),
+            resolve: Process::new(registries()),
+            ensure: Process::new(registries()),
+            copy: Process::new(move || Dependencies::new(of_copy(), settings()).unwrap()),
+            put: Process::new(registries()),
+            report: Process::new(move || report::Dependencies::new(&services, "ecr-replicator".to_owned())),
             time: Duration::from_mins(15),
             started_at: Timestamp::now(),
         }
@@ -192,8 +243,8 @@ impl Functions {
     pub(crate) async fn resolve(&self, course: &impl Course, input: &Value) -> Result<Option<Round>, Failed> {
         course.enters(State::ResolveImage);
         let input = json!({"execution": NAME, "input": input, "rules": rules()});
-        let resolve = async || resolve_image::handle(&self.registries, decode(input.clone()).unwrap()).await;
-        Ok(attempt(course, State::ResolveImage, resolve).await?.round)
+        let resolve = async |registries: &_| resolve_image::handle(registries, decode(input.clone()).unwrap()).await;
+        Ok(attempt(course, State::ResolveImage, &self.resolve, resolve).await?.round)
     }
 
     /// The iteration of `target`.
@@ -215,8 +266,9 @@ impl Functions {
         course.enters(State::EnsureRepository);
         let mut ensured_input = input.clone();
         ensured_input["startedAt"] = json!(self.started_at);
-        let ensure = async || ensure_repo::handle(&self.registries, decode(ensured_input.clone()).unwrap()).await;
-        *ensured = json!(attempt(course, State::EnsureRepository, ensure).await?);
+        let ensure =
+            async |registries: &_| ensure_repo::handle(registries, decode(ensured_input.clone()).unwrap()).await;
+        *ensured = json!(attempt(course, State::EnsureRepository, &self.ensure, ensure).await?);
 
         let mut repairs = 0;
         loop {
@@ -232,9 +284,10 @@ impl Functions {
             course.enters(State::PutManifest);
             let mut input = input.clone();
             input["repairs"] = json!(repairs);
-            let put =
-                async || put_manifest::handle(&self.registries, decode(input.clone()).unwrap(), self.deadline()).await;
-            match attempt(course, State::PutManifest, put).await {
+            let put = async |registries: &_| {
+                put_manifest::handle(registries, decode(input.clone()).unwrap(), self.deadline()).await
+            };
+            match attempt(course, State::PutManifest, &self.put, put).await {
                 Err(failed) if failed.name == ErrorName::LayersMissing.as_str() && repairs < MOST_REPAIRS => {
                     repairs += 1;
                 }
@@ -248,8 +301,9 @@ impl Functions {
         let mut cursor = None::<Cursor>;
         for _ in 0..MOST_INVOCATIONS {
             (input["layers"], input["cursor"]) = (Value::Null, json!(cursor));
-            let copy = async || copy_layers::handle(&self.copy, decode(input.clone()).unwrap(), self.deadline()).await;
-            let answer = attempt(course, State::CopyLayers, copy).await?;
+            let copy =
+                async |kept: &_| copy_layers::handle(kept, decode(input.clone()).unwrap(), self.deadline()).await;
+            let answer = attempt(course, State::CopyLayers, &self.copy, copy).await?;
             if answer.done {
                 return Ok(answer);
             }
@@ -274,8 +328,8 @@ impl Functions {
             "execution": {"arn": EXECUTION, "name": NAME, "startedAt": jiff::Timestamp::now()},
             "round": over,
         });
-        let report = async || report::handle(&self.report, decode(input.clone()).unwrap()).await;
-        let answer = attempt(course, State::Report, report).await?;
+        let report = async |kept: &_| report::handle(kept, decode(input.clone()).unwrap()).await;
+        let answer = attempt(course, State::Report, &self.report, report).await?;
         Ok(answer.round.map_or(Told::Done, |round| Told::Again(Box::new(round))))
     }
 }

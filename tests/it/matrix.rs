@@ -25,13 +25,14 @@ use futures::{FutureExt as _, StreamExt as _, stream};
 use serde_json::{Value, json};
 use shared::{
     contract::{Put, Status},
+    copy::Uploads,
     error::Class,
     names::Digest,
 };
 
 use crate::{
-    execution::{Course, Failed, Functions, State},
-    sample::{IMAGES, Sample, Way, digest, execution_input},
+    execution::{Course, Failed, Functions, State, Undisturbed, named},
+    sample::{IMAGES, SIGNATURE, Sample, Way, digest, execution_input},
     world::{OCI_INDEX, SOURCE, TARGET, sdk_config},
 };
 
@@ -83,15 +84,18 @@ pub(crate) struct Row {
     pub(crate) name: &'static str,
     pub(crate) kind: Kind,
     pub(crate) fault: Fault,
+    /// What else goes wrong, for the call is made only then.
+    pub(crate) before: Option<Fault>,
 }
 
 impl Row {
     /// How many calls an error that lasts may meet, for each is made once: by each manifest, layer or platform under way.
-    /// Nothing can be said where others than the last one are no error.
+    /// Nothing can be said where others than the last one are no error, nor of a download: its URL may have expired.
     fn most_calls(&self) -> Option<u64> {
         let is_error = self.fault.status.is_some() && self.fault.digest.is_none();
-        is_error.then_some(match (self.call.state, self.call.operation) {
-            (_, "ListImageReferrers") | (State::CopyLayers | State::PutManifest, _) => 3,
+        (is_error && self.call.operation != "DownloadLayer").then_some(match (self.call.state, self.call.operation) {
+            (_, "ListImageReferrers") | (State::PutManifest, _) => 3,
+            (State::CopyLayers, _) => self.call.way.blobs().len() as u64,
             _ => 1,
         })
     }
@@ -166,13 +170,22 @@ fn of_v2(operation: &str) -> Vec<(&'static str, Kind, Fault)> {
 }
 
 fn rows_of(call: Call, faults: Vec<(&'static str, Kind, Fault)>) -> Vec<Row> {
-    let row = |(name, kind, fault): (_, _, Fault)| Row { call, name, kind, fault: fault.in_region(call.region) };
+    let row = |(name, kind, fault): (_, _, Fault)| Row {
+        call,
+        name,
+        kind,
+        fault: fault.in_region(call.region),
+        before: None,
+    };
     faults.into_iter().map(row).collect()
 }
 
 /// All rows.
 pub(crate) fn rows() -> Vec<Row> {
-    [resolving(), settling(), reading(), streaming(), in_parts(), putting()].into_iter().flatten().collect()
+    [resolving(), settling(), reading(), streaming(), in_parts(), asking_again(), putting(), referring()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// ResolveImage and EnsureRepository.
@@ -324,7 +337,7 @@ fn reading() -> Vec<Row> {
             ),
         ],
     ));
-    for way in [Way::Stream, Way::Parts] {
+    for way in [Way::Unsigned, Way::UnsignedParts] {
         let url = call("GetDownloadUrlForLayer", SOURCE, State::CopyLayers, way);
         let error = |code| Fault::new(url.operation, 400, code);
         let lie = |url: &str| Fault::of("GetDownloadUrlForLayer").body(json!({"downloadUrl": url}));
@@ -388,7 +401,7 @@ fn reading() -> Vec<Row> {
 /// CopyLayers at the target, by stream.
 fn streaming() -> Vec<Row> {
     let mut rows = Vec::new();
-    let check = call("BatchCheckLayerAvailability", TARGET, State::CopyLayers, Way::Stream);
+    let check = call("BatchCheckLayerAvailability", TARGET, State::CopyLayers, Way::Unsigned);
     let lie = |answer: Value| Fault::of("BatchCheckLayerAvailability").body(answer);
     rows.extend(rows_of(check, of_any(check.operation)));
     rows.extend(rows_of(check, of_repository(check.operation)));
@@ -417,7 +430,7 @@ fn streaming() -> Vec<Row> {
             ),
         ],
     ));
-    let token = call("GetAuthorizationToken", TARGET, State::CopyLayers, Way::Stream);
+    let token = call("GetAuthorizationToken", TARGET, State::CopyLayers, Way::Unsigned);
     let lie = |answer: Value| Fault::of("GetAuthorizationToken").body(answer);
     rows.extend(rows_of(token, of_any(token.operation)));
     rows.extend(rows_of(
@@ -429,14 +442,14 @@ fn streaming() -> Vec<Row> {
         ],
     ));
     for operation in ["v2:POST upload", "v2:PATCH upload", "v2:PUT upload"] {
-        let request = call(operation, TARGET, State::CopyLayers, Way::Stream);
+        let request = call(operation, TARGET, State::CopyLayers, Way::Unsigned);
         rows.extend(rows_of(request, of_v2(operation)));
         if operation != "v2:PUT upload" {
             let location = Fault::of(operation).location(&ELSEWHERE.0);
             rows.extend(rows_of(request, vec![("`Location` at another host", Passing, location)]));
         }
     }
-    let patch = call("v2:PATCH upload", TARGET, State::CopyLayers, Way::Stream);
+    let patch = call("v2:PATCH upload", TARGET, State::CopyLayers, Way::Unsigned);
     rows.extend(rows_of(
         patch,
         vec![
@@ -446,7 +459,7 @@ fn streaming() -> Vec<Row> {
             ("416 `BLOB_UPLOAD_INVALID`", Passing, Fault::new(patch.operation, 416, "BLOB_UPLOAD_INVALID")),
         ],
     ));
-    let put = call("v2:PUT upload", TARGET, State::CopyLayers, Way::Stream);
+    let put = call("v2:PUT upload", TARGET, State::CopyLayers, Way::Unsigned);
     rows.extend(rows_of(
         put,
         vec![("400 `DIGEST_INVALID`", Passing, Fault::new(put.operation, 400, "DIGEST_INVALID"))],
@@ -458,12 +471,12 @@ fn streaming() -> Vec<Row> {
 fn in_parts() -> Vec<Row> {
     let mut rows = Vec::new();
     for operation in ["InitiateLayerUpload", "UploadLayerPart", "CompleteLayerUpload"] {
-        let part = call(operation, TARGET, State::CopyLayers, Way::Parts);
+        let part = call(operation, TARGET, State::CopyLayers, Way::UnsignedParts);
         rows.extend(rows_of(part, of_any(operation)));
         rows.extend(rows_of(part, of_repository(operation)));
         rows.extend(rows_of(part, vec![("`KmsException`", Lasting, Fault::new(operation, 400, "KmsException"))]));
     }
-    let begin = call("InitiateLayerUpload", TARGET, State::CopyLayers, Way::Parts);
+    let begin = call("InitiateLayerUpload", TARGET, State::CopyLayers, Way::UnsignedParts);
     rows.extend(rows_of(
         begin,
         vec![
@@ -481,7 +494,7 @@ fn in_parts() -> Vec<Row> {
             ),
         ],
     ));
-    let part = call("UploadLayerPart", TARGET, State::CopyLayers, Way::Parts);
+    let part = call("UploadLayerPart", TARGET, State::CopyLayers, Way::UnsignedParts);
     let error = |code| Fault::new("UploadLayerPart", 400, code);
     rows.extend(rows_of(
         part,
@@ -508,7 +521,7 @@ fn in_parts() -> Vec<Row> {
             ),
         ],
     ));
-    let complete = call("CompleteLayerUpload", TARGET, State::CopyLayers, Way::Parts);
+    let complete = call("CompleteLayerUpload", TARGET, State::CopyLayers, Way::UnsignedParts);
     let error = |code| Fault::new("CompleteLayerUpload", 400, code);
     rows.extend(rows_of(
         complete,
@@ -529,10 +542,9 @@ fn in_parts() -> Vec<Row> {
     rows
 }
 
-/// PutManifest.
-fn putting() -> Vec<Row> {
+/// PutManifest, of what it reads.
+fn looking() -> Vec<Row> {
     let mut rows = Vec::new();
-    let images = &*IMAGES;
     // Without a pause: only puts are waited for.
     let at_once = |(name, kind, fault)| (name, if kind == Awaited { Passing } else { kind }, fault);
     for region in [SOURCE, TARGET] {
@@ -544,7 +556,7 @@ fn putting() -> Vec<Row> {
         rows.extend(rows_of(read, of_images()));
     }
     let read = call("BatchGetImage", SOURCE, State::PutManifest, Way::Unsigned);
-    let deleted = Meanwhile::DeleteImage(digest(&images.index).to_string());
+    let deleted = Meanwhile::DeleteImage(digest(&IMAGES.index).to_string());
     rows.extend(rows_of(
         read,
         vec![
@@ -562,6 +574,13 @@ fn putting() -> Vec<Row> {
             ),
         ],
     ));
+    rows
+}
+
+/// PutManifest.
+fn putting() -> Vec<Row> {
+    let mut rows = looking();
+    let images = &*IMAGES;
     let put = call("PutImage", TARGET, State::PutManifest, Way::Stream);
     let error = |code| Fault::new("PutImage", 400, code);
     rows.extend(rows_of(put, of_any(put.operation)));
@@ -631,30 +650,190 @@ fn putting() -> Vec<Row> {
     rows
 }
 
+/// CopyLayers, of a layer whose upload is unknown: it may be there.
+fn asking_again() -> Vec<Row> {
+    let check = call("BatchCheckLayerAvailability", TARGET, State::CopyLayers, Way::Parts);
+    let lie = |answer: Value| Fault::of(check.operation).body(answer);
+    let mut rows = rows_of(check, of_any(check.operation));
+    rows.extend(rows_of(check, of_repository(check.operation)));
+    rows.extend(rows_of(
+        check,
+        vec![
+            (
+                "failure `InvalidLayerDigest`",
+                Lasting,
+                lie(json!({"layers": [], "failures": [{"failureCode": "InvalidLayerDigest"}]})),
+            ),
+            (
+                "lie: the layer is there",
+                Passing,
+                lie(json!({"layers": {"layerAvailability": "AVAILABLE", "layerSize": 1}})),
+            ),
+        ],
+    ));
+    // The first such call asks for all layers.
+    let unknown = Fault::new("CompleteLayerUpload", 400, "UploadNotFoundException").in_region(TARGET);
+    let unknown = unknown.of_layer(Digest::of(&Way::Unsigned.blobs()[0]).as_str());
+    let asked_again = |row: Row| Row { before: Some(unknown.clone()), fault: row.fault.skip(1), ..row };
+    rows.into_iter().map(asked_again).collect()
+}
+
+/// What befalls a referrer alone: its layer, and its manifest.
+fn referring() -> Vec<Row> {
+    let mut rows = Vec::new();
+    let layer = Digest::of(SIGNATURE);
+    for way in [Way::Stream, Way::Parts] {
+        let url = call("GetDownloadUrlForLayer", SOURCE, State::CopyLayers, way);
+        let error = |status, code| Fault::new(url.operation, status, code).of_layer(layer.as_str());
+        rows.extend(rows_of(
+            url,
+            vec![
+                ("its layer: `ThrottleException`", Awaited, error(400, "ThrottleException")),
+                ("its layer: 429", Awaited, error(429, "TooManyRequestsException")),
+                ("its layer: 500 `ServerException`", Awaited, error(500, "ServerException")),
+                ("its layer: 503", Awaited, error(503, "ServiceUnavailable")),
+                ("its layer: `AccessDeniedException`", Lasting, error(400, "AccessDeniedException")),
+            ],
+        ));
+        let read = call("DownloadLayer", SOURCE, State::CopyLayers, way);
+        let error = |status, code| Fault::new(read.operation, status, code);
+        let of_layer = |(name, kind, fault): (_, _, Fault)| (name, kind, fault.of_layer(layer.as_str()));
+        let faults = [
+            ("its layer: 503 `SlowDown`", Awaited, error(503, "SlowDown")),
+            ("its layer: 403 `AccessDenied`", Awaited, error(403, "AccessDenied")),
+            ("its layer: connection cut in the body", Awaited, Fault::cut(read.operation, 3)),
+            ("its layer: corrupted", Passing, Fault::of(read.operation).corrupt(2)),
+        ];
+        rows.extend(rows_of(read, faults.into_iter().map(of_layer).collect()));
+    }
+    let stored = call("v2:PUT upload", TARGET, State::CopyLayers, Way::Stream);
+    let error = |status, code| Fault::new(stored.operation, status, code).of_layer(layer.as_str());
+    rows.extend(rows_of(
+        stored,
+        vec![
+            ("its layer: 500", Passing, error(500, "UNKNOWN")),
+            ("its layer: 429 `TOOMANYREQUESTS`", Awaited, error(429, "TOOMANYREQUESTS")),
+            ("its layer: 403 `DENIED`", Passing, error(403, "DENIED")),
+        ],
+    ));
+    let complete = call("CompleteLayerUpload", TARGET, State::CopyLayers, Way::Parts);
+    let error = |status, code| Fault::new(complete.operation, status, code).of_layer(layer.as_str());
+    rows.extend(rows_of(
+        complete,
+        vec![
+            ("its layer: `ThrottleException`", Awaited, error(400, "ThrottleException")),
+            ("its layer: 500 `ServerException`", Passing, error(500, "ServerException")),
+            ("its layer: `UploadNotFoundException`", Passing, error(400, "UploadNotFoundException")),
+            ("its layer: `InvalidLayerException`", Passing, error(400, "InvalidLayerException")),
+            ("its layer: `AccessDeniedException`", Lasting, error(400, "AccessDeniedException")),
+        ],
+    ));
+    let put = call("PutImage", TARGET, State::PutManifest, Way::Stream);
+    let mismatch = Fault::new(put.operation, 400, "ImageDigestDoesNotMatchException");
+    let mismatch = mismatch.of_image(digest(&IMAGES.signature).as_str());
+    rows.extend(rows_of(put, vec![("the referrer: `ImageDigestDoesNotMatchException`", Passing, mismatch)]));
+    rows
+}
+
+/// PutManifest, whose image's tag is at the target, and has moved on at the source to an image that lacks nothing there but
+/// its referrer, and the tag.
+fn following() -> Vec<Row> {
+    let mut rows = Vec::new();
+    let kept = [
+        "`ThrottleException`",
+        "500 `ServerException`",
+        "connection cut in the request",
+        "answer is no JSON",
+        "`AccessDeniedException`",
+    ];
+    let read = |region, skip, also: Vec<(&'static str, Kind, Fault)>| {
+        let read = call("BatchGetImage", region, State::PutManifest, Way::Unsigned);
+        let some = of_any(read.operation).into_iter().filter(|(name, ..)| kept.contains(name)).chain(also);
+        let at_once =
+            |(name, kind, fault): (_, _, Fault)| (name, if kind == Awaited { Passing } else { kind }, fault.skip(skip));
+        rows_of(read, some.map(at_once).collect())
+    };
+    let none = json!({"images": [], "failures": [{"failureCode": "ImageNotFound", "failureReason": "gone"}]});
+    let other = json!({"images": {"imageManifest": "{}"}});
+    // The image is read with its platforms, and asked for at the target; then the tag is looked at, twice.
+    let gone = Fault::of("BatchGetImage").body(none);
+    let changed = Fault::of("BatchGetImage").body(other);
+    rows.extend(read(
+        SOURCE,
+        4,
+        vec![("failure `ImageNotFound`", Lasting, gone), ("another manifest than the digest's", Passing, changed)],
+    ));
+    rows.extend(read(TARGET, 1, Vec::new()));
+    let list = call("ListImageReferrers", SOURCE, State::PutManifest, Way::Unsigned);
+    let some = of_any(list.operation).into_iter().filter(|(name, ..)| kept.contains(name));
+    rows.extend(rows_of(
+        list,
+        some.map(|(name, kind, fault)| (name, if kind == Awaited { Passing } else { kind }, fault)).collect(),
+    ));
+    for (skip, names) in [
+        (
+            0,
+            [
+                "the referrer: `ThrottleException`",
+                "the referrer: 500 `ServerException`",
+                "the referrer: done, and the answer lost",
+                "the referrer: `LayersNotFoundException`",
+                "the referrer: `AccessDeniedException`",
+            ],
+        ),
+        (
+            1,
+            [
+                "the tag: `ThrottleException`",
+                "the tag: 500 `ServerException`",
+                "the tag: done, and the answer lost",
+                "the tag: `LayersNotFoundException`",
+                "the tag: `AccessDeniedException`",
+            ],
+        ),
+    ] {
+        let put = call("PutImage", TARGET, State::PutManifest, Way::Unsigned);
+        let error = |status, code| Fault::new(put.operation, status, code);
+        let faults = [
+            (Awaited, error(400, "ThrottleException")),
+            (Passing, error(500, "ServerException")),
+            (Passing, Fault::cut(put.operation, 20).after_effect()),
+            (Passing, error(400, "LayersNotFoundException")),
+            (Lasting, error(400, "AccessDeniedException")),
+        ];
+        let faults = names.into_iter().zip(faults).map(|(name, (kind, fault))| (name, kind, fault.skip(skip)));
+        rows.extend(rows_of(put, faults.collect()));
+    }
+    rows
+}
+
 /// An execution whose registry turns bad before a state is entered for the first time.
 struct Armed<'a> {
     sample: &'a Sample,
-    state: State,
-    fault: Fault,
+    row: &'a Row,
+    is_for_ever: bool,
     has_begun: Cell<bool>,
+}
+
+impl<'a> Armed<'a> {
+    fn new(sample: &'a Sample, row: &'a Row, is_for_ever: bool) -> Self {
+        Self { sample, row, is_for_ever, has_begun: Cell::new(false) }
+    }
+
+    /// How often the row's fault was met.
+    fn met(&self) -> u64 {
+        self.sample.world.ecr.faults().last().map_or(0, |state| state.met)
+    }
 }
 
 impl Course for Armed<'_> {
     fn enters(&self, state: State) {
-        if state == self.state && !self.has_begun.replace(true) {
-            self.sample.world.ecr.reset_stats();
-            self.sample.world.ecr.fault(self.fault.clone());
+        let Row { call, fault, before, .. } = self.row;
+        if state == call.state && !self.has_begun.replace(true) {
+            let fault = if self.is_for_ever { fault.clone().for_ever() } else { fault.clone() };
+            before.iter().cloned().chain([fault]).for_each(|fault| self.sample.world.ecr.fault(fault));
         }
     }
-}
-
-/// The execution, with the row's fault from its state on; `time` is that of an invocation. `None` when it found nothing to do.
-async fn execute(sample: &Sample, row: &Row, fault: Fault, time: Option<Duration>) -> Result<Option<Put>, Failed> {
-    let functions = Functions::new(&sample.config, &sample.config, row.call.way.uploads());
-    let functions = if let Some(time) = time { functions.with_time(time) } else { functions };
-    let course = Armed { sample, state: row.call.state, fault, has_begun: Cell::new(false) };
-    let Some(round) = functions.resolve(&course, &execution_input(row.call.way)).await? else { return Ok(None) };
-    functions.replicate(&course, &round, &round.targets[0]).await.ended.map(Some)
 }
 
 /// What came of a cell: what the table says, and what is wrong with it.
@@ -663,57 +842,114 @@ struct Verdict {
     wrong: Option<String>,
 }
 
-fn is_fatal(failed: &Failed) -> bool {
-    failed.error().is_some_and(|name| name.class() == Class::Fatal)
+fn is_fatal(error: &str) -> bool {
+    named(error).is_some_and(|name| name.class() == Class::Fatal)
 }
 
-async fn verdict(row: &Row, for_ever: bool, config: &SdkConfig, client: &reqwest::Client) -> Verdict {
-    let cell = async {
-        let sample = Sample::set(row.call.way, config).await;
-        let fault = if for_ever { row.fault.clone().for_ever() } else { row.fault.clone() };
-        let time = (for_ever && row.kind == Awaited).then_some(SHORT);
-        let ended = execute(&sample, row, fault, time).await;
-        let met = sample.world.ecr.faults();
-        assert!(for_ever || met.iter().all(|fault| fault.fault.times == Some(1)), "once");
-        let calls = sample.world.calls(row.call.region, row.call.operation);
-        let wrong = sample.wrong(row.call.way, ended.as_ref().ok().and_then(Option::as_ref), client).await;
-        let wrong = wrong.map(|wrong| format!("{wrong:?}"));
-        let text = match &ended {
-            Ok(None) => "nothing to do".to_owned(),
-            Ok(Some(put)) if put.status == Status::Superseded => "the image, not its tag".to_owned(),
-            Ok(Some(put)) => match put.refusals.first() {
-                Some(refusal) => format!("the image; its referrer: `{}`", refusal.error),
-                None => "the image".to_owned(),
-            },
-            Err(failed @ Failed { name, attempts: 1, .. })
-                if for_ever && is_fatal(failed) && calls > row.most_calls().unwrap_or(u64::MAX) =>
-            {
-                format!("`{name}` (1), the call made again")
-            }
-            Err(Failed { name, attempts, .. }) => format!("`{name}` ({attempts})"),
-        };
-        let wrong = wrong.or_else(|| match ended {
-            Err(failed) if is_fatal(&failed) && failed.attempts > 1 => Some("what lasts was tried again".to_owned()),
-            Ok(None) | Err(_) if row.kind != Lasting && !for_ever => {
-                Some("what passes kept the image from arriving".to_owned())
-            }
-            _ => None,
-        });
-        Verdict { text, wrong }
+/// The functions as a cell runs them.
+fn functions(sample: &Sample, row: &Row, is_for_ever: bool) -> Functions {
+    let functions = Functions::new(&sample.config, &sample.config, row.call.way.uploads());
+    if is_for_ever && row.kind == Awaited { functions.with_time(SHORT) } else { functions }
+}
+
+/// What is wrong with how an execution went, whatever is at the target.
+fn wrong_way(row: &Row, is_for_ever: bool, met: u64, failed: Option<&Failed>) -> Option<String> {
+    if met == 0 {
+        return Some("the fault was never met".to_owned());
+    }
+    let failed = failed?;
+    let is_met_again = is_fatal(&failed.name) && is_for_ever && met > row.most_calls().unwrap_or(u64::MAX);
+    if is_met_again || failed.tried_again.iter().any(|error| is_fatal(error)) {
+        return Some(format!("what lasts was tried again: met {met} times, {:?}", failed.tried_again));
+    }
+    (row.kind != Lasting && !is_for_ever).then(|| "what passes kept the image from arriving".to_owned())
+}
+
+async fn verdict(row: &Row, is_for_ever: bool, config: &SdkConfig, client: &reqwest::Client) -> Verdict {
+    let sample = Sample::set(row.call.way, config).await;
+    let functions = functions(&sample, row, is_for_ever);
+    let course = Armed::new(&sample, row, is_for_ever);
+    let execution = async {
+        let Some(round) = functions.resolve(&course, &execution_input(row.call.way)).await? else { return Ok(None) };
+        functions.replicate(&course, &round, &round.targets[0]).await.ended.map(Some)
     };
-    let whole = tokio::time::timeout(PATIENCE, AssertUnwindSafe(Box::pin(cell)).catch_unwind()).await;
+    let ended: Result<Option<Put>, Failed> = execution.await;
+    let put = ended.as_ref().ok().and_then(Option::as_ref);
+    let met = course.met();
+    let wrong = sample.wrong(row.call.way, put, client).await;
+    let wrong = wrong.map(|wrong| format!("{wrong:?}"));
+    let wrong = wrong.or_else(|| wrong_way(row, is_for_ever, met, ended.as_ref().err()));
+    let is_less = ended.is_ok() && put.is_none_or(|put| put.status == Status::Superseded || put.referrers_refused > 0);
+    let wrong = wrong.or_else(|| {
+        let is_wrong = row.kind != Lasting && !is_for_ever && is_less;
+        is_wrong.then(|| "what passes kept the image, the tag or the referrer from arriving".to_owned())
+    });
+    let text = match &ended {
+        Ok(None) => "nothing to do".to_owned(),
+        Ok(Some(put)) if put.status == Status::Superseded => "the image, not its tag".to_owned(),
+        Ok(Some(put)) => match put.refusals.first() {
+            Some(refusal) => format!("the image; its referrer: `{}`", refusal.error),
+            None => "the image".to_owned(),
+        },
+        Err(failed) => format!("`{}` ({})", failed.name, failed.attempts()),
+    };
+    Verdict { text, wrong }
+}
+
+/// The verdict on PutManifest of an image that its tag has left.
+async fn verdict_on_follower(row: &Row, is_for_ever: bool, config: &SdkConfig, client: &reqwest::Client) -> Verdict {
+    let sample = Sample::set(row.call.way, config).await;
+    let functions = functions(&sample, row, is_for_ever);
+    let round = functions.resolve(&Undisturbed, &execution_input(row.call.way)).await.unwrap().unwrap();
+    let target = &round.targets[0];
+    functions.replicate(&Undisturbed, &round, target).await.ended.unwrap();
+    let (newer, referrer) = sample.move_tag().await;
+    let course = Armed::new(&sample, row, is_for_ever);
+    let ended = functions.replicate(&course, &round, target).await.ended;
+    let met = course.met();
+    let wrong = sample.broken(client).await.map(|wrong| format!("{wrong:?}"));
+    let there = sample.world.view(TARGET);
+    let has_moved = there.tags["v1"] == newer.as_str();
+    let has_referrer = there.images.contains_key(referrer.as_str());
+    let wrong = wrong.or_else(|| wrong_way(row, is_for_ever, met, ended.as_ref().err()));
+    let wrong = wrong.or_else(|| {
+        let is_wrong = ended.is_ok() && !has_moved;
+        is_wrong.then(|| "the tag stays where the source's is no longer, and that is not told".to_owned())
+    });
+    let wrong = wrong.or_else(|| {
+        let is_wrong = has_moved && !has_referrer && row.kind != Lasting;
+        is_wrong.then(|| "the tag is on an image that lacks its referrer".to_owned())
+    });
+    let text = match &ended {
+        Ok(_) if has_moved && has_referrer => "the newer image".to_owned(),
+        Ok(_) if has_moved => "the newer image, not its referrer".to_owned(),
+        Ok(_) => "the image as it was".to_owned(),
+        Err(failed) => format!("`{}` ({})", failed.name, failed.attempts()),
+    };
+    Verdict { text, wrong }
+}
+
+/// The verdict that comes, unless it hangs or panics.
+async fn in_time(verdict: impl Future<Output = Verdict>) -> Verdict {
+    let whole = tokio::time::timeout(PATIENCE, AssertUnwindSafe(Box::pin(verdict)).catch_unwind()).await;
     let broken = |text: &str| Verdict { text: text.to_owned(), wrong: Some(text.to_owned()) };
     whole.map_or_else(|_| broken("HANGS"), |ended| ended.unwrap_or_else(|_| broken("PANICS")))
 }
 
-/// Runs all cells of `rows`, so many side by side, for most of them wait; and holds the table `section` of the document to what came of them.
-async fn table(section: &str, side_by_side: usize, rows: Vec<Row>) {
+/// Runs all cells of `rows`, so many side by side, for most of them wait; and holds the table `section` of the document to
+/// what `judge` says came of them.
+async fn table(
+    section: &str,
+    side_by_side: usize,
+    rows: Vec<Row>,
+    judge: impl AsyncFn(&Row, bool, &SdkConfig, &reqwest::Client) -> Verdict,
+) {
     let config = sdk_config(NOBODY, SOURCE).await;
     let client = reqwest::Client::new();
     let cells = rows.iter().enumerate().flat_map(|(number, row)| [(number, row, false), (number, row, true)]);
-    let (config, client) = (&config, &client);
+    let (config, client, judge) = (&config, &client, &judge);
     let cells = stream::iter(cells).map(|(number, row, for_ever)| async move {
-        ((number, for_ever), verdict(row, for_ever, config, client).await)
+        ((number, for_ever), in_time(judge(row, for_ever, config, client)).await)
     });
     let cells: BTreeMap<(usize, bool), Verdict> = cells.buffer_unordered(side_by_side).collect().await;
 
@@ -722,7 +958,7 @@ async fn table(section: &str, side_by_side: usize, rows: Vec<Row>) {
     for (number, row) in rows.iter().enumerate() {
         let Call { operation, region, state, way } = row.call;
         let place = if region == SOURCE { "source" } else { "target" };
-        let way = if way == Way::Parts { ", by parts" } else { "" };
+        let way = if way.uploads() == Uploads::Parts { ", by parts" } else { "" };
         let [once, for_ever] = [false, true].map(|for_ever| &cells[&(number, for_ever)]);
         writeln!(text, "| `{state:?}`: {operation}, {place}{way} | {} | {} | {} |", row.name, once.text, for_ever.text)
             .unwrap();
@@ -734,7 +970,11 @@ async fn table(section: &str, side_by_side: usize, rows: Vec<Row>) {
         }
     }
     assert_eq!(ELSEWHERE.1.load(Ordering::SeqCst), 0, "nothing but the source and the target is contacted");
+    hold(section, &text, &wrong);
+}
 
+/// Holds the document's table `section` to what it is now, and says what is wrong in that.
+pub(crate) fn hold(section: &str, text: &str, wrong: &str) {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reliability.md");
     let is_updated = std::env::var_os("UPDATE_DOCS").is_some();
     let mut file = File::options().read(true).write(is_updated).open(path).unwrap();
@@ -746,7 +986,7 @@ async fn table(section: &str, side_by_side: usize, rows: Vec<Row>) {
     let from = document.find(&begin).unwrap() + begin.len();
     let to = document.find(&end).unwrap();
     if is_updated {
-        document.replace_range(from..to, &text);
+        document.replace_range(from..to, text);
         file.set_len(0).unwrap();
         file.rewind().unwrap();
         file.write_all(document.as_bytes()).unwrap();
@@ -760,30 +1000,45 @@ async fn table(section: &str, side_by_side: usize, rows: Vec<Row>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn resolve_and_ensure() {
-    table("resolve", 16, resolving()).await;
+    table("resolve", 16, resolving(), verdict).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn set_policies() {
-    table("settings", 16, settling()).await;
+    table("settings", 16, settling(), verdict).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn read_layers() {
-    table("read", 64, reading()).await;
+    table("read", 64, reading(), verdict).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stream_layers() {
-    table("stream", 24, streaming()).await;
+    table("stream", 24, streaming(), verdict).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn send_parts() {
-    table("parts", 24, in_parts()).await;
+    table("parts", 24, in_parts(), verdict).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn put_manifests() {
-    table("put", 24, putting()).await;
+    table("put", 24, putting(), verdict).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ask_for_layers_again() {
+    table("again", 24, asking_again(), verdict).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copy_and_put_referrers() {
+    table("referrer", 24, referring(), verdict).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn follow_a_tag() {
+    table("follow", 24, following(), verdict_on_follower).await;
 }

@@ -31,6 +31,8 @@ pub(crate) enum Way {
     Unsigned,
     /// The tagged index, its layers by parts.
     Parts,
+    /// As that, without the referrer, whose layer meets what befalls one of them.
+    UnsignedParts,
     /// An image without a tag, which no index has.
     Untagged,
 }
@@ -38,7 +40,7 @@ pub(crate) enum Way {
 impl Way {
     /// The roads that its layers may take.
     pub(crate) fn uploads(self) -> Uploads {
-        if self == Self::Parts { Uploads::Parts } else { Uploads::Auto }
+        if matches!(self, Self::Parts | Self::UnsignedParts) { Uploads::Parts } else { Uploads::Auto }
     }
 
     /// The image's manifest, and its tag.
@@ -48,8 +50,12 @@ impl Way {
 
     /// The blobs of the image and of what belongs to it.
     pub(crate) fn blobs(self) -> &'static [Vec<u8>] {
-        // The first one is the layer that only the index has.
-        &IMAGES.blobs[usize::from(self == Self::Untagged)..]
+        // The first one only the signature has, the second one only the index.
+        match self {
+            Self::Stream | Self::Parts => &IMAGES.blobs,
+            Self::Unsigned | Self::UnsignedParts => &IMAGES.blobs[1..],
+            Self::Untagged => &IMAGES.blobs[2..],
+        }
     }
 
     /// The manifests of the image, and those that belong to it.
@@ -57,7 +63,7 @@ impl Way {
         let images = &*IMAGES;
         match self {
             Self::Untagged => (vec![&images.lone], None),
-            Self::Unsigned => (images.platforms.iter().chain([&images.index]).collect(), None),
+            Self::Unsigned | Self::UnsignedParts => (images.platforms.iter().chain([&images.index]).collect(), None),
             Self::Stream | Self::Parts => {
                 (images.platforms.iter().chain([&images.index]).collect(), Some(&images.signature))
             }
@@ -109,17 +115,21 @@ pub(crate) fn digest(manifest: &Value) -> Digest {
     Digest::of(manifest.to_string().as_bytes())
 }
 
+/// The blob that only the signature has.
+pub(crate) const SIGNATURE: &[u8] = b"signature";
+
 pub(crate) static IMAGES: LazyLock<Images> = LazyLock::new(|| {
     // Two parts.
     let layer = layer(1, usize::try_from(PART_SIZE).unwrap() + 4000);
     let platforms = [manifest(&[b"amd64", &layer]), manifest(&[b"arm64", &layer])];
     let index = index(&[&platforms[0], &platforms[1]]);
-    // Its blobs are the image's: it makes no difference which of them meets a fault.
-    let mut signature = manifest(&[b"amd64", &layer]);
+    // Its config is the image's, its layer is its own.
+    let mut signature = manifest(&[b"amd64", SIGNATURE]);
     signature["artifactType"] = json!("application/vnd.example.signature");
     signature["subject"] = json!({"mediaType": OCI_INDEX, "digest": digest(&index).as_str(), "size": 1});
     let lone = manifest(&[b"amd64", b"arm64"]);
-    Images { blobs: vec![layer, b"amd64".to_vec(), b"arm64".to_vec()], platforms, index, signature, lone }
+    let blobs = vec![SIGNATURE.to_vec(), layer, b"amd64".to_vec(), b"arm64".to_vec()];
+    Images { blobs, platforms, index, signature, lone }
 });
 
 /// A registry of its own, with the images at the source.
@@ -170,7 +180,7 @@ impl Sample {
         }
         let [amd64, arm64] = &images.platforms;
         let manifests = [(amd64, None), (arm64, None), (&images.index, Some("v1")), (&images.lone, None)];
-        let signature = (way != Way::Unsigned).then_some((&images.signature, None));
+        let signature = (!matches!(way, Way::Unsigned | Way::UnsignedParts)).then_some((&images.signature, None));
         for (manifest, tag) in manifests.into_iter().chain(signature) {
             let put = client.put_image().repository_name(REPOSITORY).image_manifest(manifest.to_string());
             let media_type = manifest["mediaType"].as_str().unwrap();
@@ -179,8 +189,21 @@ impl Sample {
         }
     }
 
-    /// What is wrong at the target, when an execution has ended, and what it `told` where it succeeded. Takes all faults away.
-    pub(crate) async fn wrong(&self, way: Way, told: Option<&Put>, client: &reqwest::Client) -> Option<Wrong> {
+    /// Moves the source's tag on to another image that has a referrer of its own, and brings all of the image but that tag and
+    /// that referrer to the target; the digests of both.
+    pub(crate) async fn move_tag(&self) -> (Digest, Digest) {
+        let (world, newer) = (&self.world, &IMAGES.lone);
+        let newer_digest = world.put(SOURCE, newer, Some("v1")).await;
+        let referrer = world.refer(&newer_digest, "signature of the newer image", None).await;
+        for blob in [&b"{}"[..], b"signature of the newer image"] {
+            world.push_blob(TARGET, blob).await;
+        }
+        assert_eq!(world.put(TARGET, newer, None).await, newer_digest);
+        (newer_digest, referrer)
+    }
+
+    /// What at the target is not what its digest says. Takes all faults away.
+    pub(crate) async fn broken(&self, client: &reqwest::Client) -> Option<Wrong> {
         self.world.ecr.clear_faults();
         let there = self.world.view(TARGET);
         let config = aws_sdk_ecr::config::Builder::from(&self.config).region(Region::new(TARGET)).build();
@@ -208,6 +231,15 @@ impl Sample {
                 }
             }
         }
+        None
+    }
+
+    /// What is wrong at the target, when an execution has ended, and what it `told` where it succeeded. Takes all faults away.
+    pub(crate) async fn wrong(&self, way: Way, told: Option<&Put>, client: &reqwest::Client) -> Option<Wrong> {
+        if let Some(broken) = self.broken(client).await {
+            return Some(broken);
+        }
+        let there = self.world.view(TARGET);
         let (root, tag) = way.root();
         let tagged = tag.and_then(|tag| there.tags.get(tag));
         if tagged.is_some_and(|tagged| *tagged != digest(root).as_str())

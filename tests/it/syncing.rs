@@ -173,7 +173,7 @@ async fn wrong(row: &Row, is_for_ever: bool, config: &SdkConfig, client: &reqwes
         Some(_) if row.kind != Kind::Lasting && !is_for_ever => {
             Some(format!("what passes kept the image from arriving: {failed:?}"))
         }
-        Some(name) if name.class() == Class::Fatal && failed.attempts > 1 => {
+        Some(name) if name.class() == Class::Fatal && failed.attempts() > 1 => {
             Some(format!("what lasts was tried again: {failed:?}"))
         }
         Some(_) => None,
