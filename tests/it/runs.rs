@@ -25,17 +25,18 @@ use futures::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shared::{
-    contract::{Round, Status},
+    contract::{Put, Round, Status},
+    copy::Uploads,
     error::ErrorName,
     names::Digest,
 };
 use tokio::sync::oneshot;
 
 use crate::{
-    execution::{Course, Failed, Functions, Iteration, State, Told},
+    execution::{Course, Failed, Functions, Iteration, State, Told, Undisturbed},
     matrix,
     report::{Listening, Services},
-    sample::{IMAGES, Sample, Way, Wrong, digest, execution_input},
+    sample::{IMAGES, SIGNATURE, Sample, Way, Wrong, digest, execution_input},
     world::{REPOSITORY, SOURCE, TARGET, sdk_config},
 };
 
@@ -63,7 +64,66 @@ struct Meets {
     state: State,
     /// What the tables of docs/reliability.md call it.
     name: String,
+    /// Whether it is an error that nothing but a person helps against.
+    is_lasting: bool,
     fault: Fault,
+}
+
+/// What makes a source's image seem gone: nobody can tell that it is not.
+const GONE: [&str; 5] = [
+    "`RepositoryNotFoundException`",
+    "`ImageNotFoundException`",
+    "failure `ImageNotFound`",
+    "failure `ImageInaccessible`",
+    "a manifest that is no JSON, under its own digest",
+];
+
+/// What is tried again a few times only, and met as often keeps a referrer from the target.
+const REPEATED: [&str; 19] = [
+    "another manifest than the digest's",
+    "corrupted",
+    "its layer: corrupted",
+    "200 with a page in its place",
+    "403 `AccessDenied`",
+    "its layer: 403 `AccessDenied`",
+    "404 `NoSuchKey`",
+    "lie: every layer is there",
+    "lie: the layer is there",
+    "an upload id that is unknown",
+    "`UploadNotFoundException`",
+    "its layer: `UploadNotFoundException`",
+    "`InvalidLayerException`",
+    "its layer: `InvalidLayerException`",
+    "lie: `LayerAlreadyExistsException`",
+    "`LayersNotFoundException`",
+    "the referrer: `LayersNotFoundException`",
+    "`ImageDigestDoesNotMatchException`",
+    "the referrer: `ImageDigestDoesNotMatchException`",
+];
+
+impl Meets {
+    fn is_at(&self, region: &str) -> bool {
+        self.fault.region.as_deref() == Some(region)
+    }
+
+    /// Whether the source said that it has not what it has.
+    fn hides_image(&self) -> bool {
+        self.is_at(SOURCE) && GONE.contains(&self.name.as_str())
+    }
+
+    /// Whether the source said that it has no such referrer.
+    fn hides_referrer(&self) -> bool {
+        self.hides_image() && self.fault.operation == "BatchGetImage"
+    }
+
+    /// Whether a referrer may be refused for it.
+    fn may_refuse_referrer(&self) -> bool {
+        let is_of_source =
+            matches!(self.fault.operation.as_str(), "BatchGetImage" | "GetDownloadUrlForLayer" | "DownloadLayer");
+        let is_of_target = self.state == State::CopyLayers || self.fault.operation == "PutImage";
+        let can_meet_it = if self.is_at(SOURCE) { is_of_source } else { is_of_target };
+        can_meet_it && (self.is_lasting || REPEATED.contains(&self.name.as_str()))
+    }
 }
 
 /// A kill of a run.
@@ -95,16 +155,10 @@ impl Case {
         let mut random = fastrand::Rng::with_seed(seed);
         let ways = [Way::Stream, Way::Stream, Way::Parts, Way::Parts, Way::Unsigned, Way::Untagged];
         let way = *random.choice(&ways).unwrap();
-        // A fault that this way cannot meet would be none.
-        let rows: Vec<&matrix::Row> = ROWS
-            .iter()
-            .filter(|row| match way {
-                Way::Parts => !row.call.operation.starts_with("v2:") && row.call.operation != "GetAuthorizationToken",
-                Way::Stream | Way::Unsigned | Way::Untagged => row.call.way != Way::Parts,
-            })
-            .filter(|row| row.call.operation != "DescribeImages" || way == Way::Untagged)
-            .collect();
-        let faults = (0..random.usize(1..=MOST_FAULTS)).map(|_| {
+        let mut faults = Vec::new();
+        for _ in 0..random.usize(1..=MOST_FAULTS) {
+            // A fault that this way cannot meet would be none.
+            let rows: Vec<&matrix::Row> = ROWS.iter().filter(|row| can_meet(way, &faults, row)).collect();
             let row = *random.choice(&rows).unwrap();
             let fault = row.fault.clone().skip(row.fault.skip + random.u64(0..5)).times(random.u64(1..=4));
             // Some that last are met now and then; and a few of those that are not waited for, for ever.
@@ -113,9 +167,9 @@ impl Case {
                 2 if row.kind != matrix::Kind::Awaited => fault.for_ever(),
                 _ => fault,
             };
-            Meets { state: row.call.state, name: row.name.to_owned(), fault }
-        });
-        let faults = faults.collect();
+            let is_lasting = row.kind == matrix::Kind::Lasting;
+            faults.push(Meets { state: row.call.state, name: row.name.to_owned(), is_lasting, fault });
+        }
         let kills = (0..[0, 0, 0, 1, 1, 2][random.usize(0..6)])
             .map(|_| Kill { after: random.u64(0..30), is_late: random.bool() })
             .collect();
@@ -155,12 +209,34 @@ impl Case {
     }
 }
 
+/// Whether a run of `way` that meets `faults` may come to the call of a row.
+fn can_meet(way: Way, faults: &[Meets], row: &matrix::Row) -> bool {
+    let of_stream = |operation: &str| operation.starts_with("v2:") || operation == "GetAuthorizationToken";
+    let operation = row.call.operation;
+    let has_road = match (way, row.call.way.uploads()) {
+        (Way::Parts, _) => !of_stream(operation),
+        // A layer whose stream breaks goes by parts.
+        (_, Uploads::Parts) => faults.iter().any(|meets| of_stream(&meets.fault.operation)),
+        _ => true,
+    };
+    let is_of = |digest: &Digest| row.fault.digest.as_deref() == Some(digest.as_str());
+    let of_referrer = is_of(&digest(&IMAGES.signature)) || is_of(&Digest::of(SIGNATURE));
+    let has_referrer = way.whole().1.is_some();
+    has_road
+        && (has_referrer || !of_referrer)
+        && (way != Way::Untagged || !is_of(&digest(&IMAGES.index)))
+        && (way == Way::Untagged || operation != "DescribeImages")
+}
+
 /// What was seen in runs.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Seen {
     runs: u64,
     redrives: u64,
+    faults_drawn: u64,
+    /// Of those, the ones that were met.
+    faults_met: u64,
     /// By the name of the fault.
     faults_injected: BTreeMap<String, u64>,
     kills: u64,
@@ -188,6 +264,8 @@ impl Seen {
     fn add(&mut self, other: Self) {
         self.runs += other.runs;
         self.redrives += other.redrives;
+        self.faults_drawn += other.faults_drawn;
+        self.faults_met += other.faults_met;
         self.kills += other.kills;
         self.images_right += other.images_right;
         self.nothing_to_do += other.nothing_to_do;
@@ -230,8 +308,8 @@ struct Disturbed<'a> {
     /// The bytes of those layers that the target did not have whole, at each kill.
     unfinished: RefCell<Vec<u64>>,
     way: Way,
-    /// A tag that a kill left on half an image.
-    half_tagged: RefCell<Option<Wrong>>,
+    /// The tags that kills left on half an image.
+    half_tagged: RefCell<Vec<Wrong>>,
 }
 
 impl<'a> Disturbed<'a> {
@@ -281,16 +359,27 @@ impl Course for Disturbed<'_> {
             Either::Right((_, invocation)) => drop(invocation),
         }
         let there = self.ecr.layers(ACCOUNT, TARGET, REPOSITORY).unwrap_or_default();
-        let missing = IMAGES.blobs.iter().filter(|blob| !there.contains_key(Digest::of(blob).as_str()));
+        let missing = self.way.blobs().iter().filter(|blob| !there.contains_key(Digest::of(blob).as_str()));
         self.unfinished.borrow_mut().push(missing.map(|blob| blob.len() as u64).sum());
         let there = self.ecr.view(ACCOUNT, TARGET, REPOSITORY).unwrap_or_default();
-        if let Some(wrong) = self.way.half_tagged(&there) {
-            *self.half_tagged.borrow_mut() = Some(wrong);
-        }
+        self.half_tagged.borrow_mut().extend(self.way.half_tagged(&there));
         self.ecr.go_on();
         self.arm();
         None
     }
+}
+
+/// What was met that may look like a fault of the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Excuse {
+    /// Something at the target was deleted in this round that this program had put there.
+    Deleted,
+    /// The source said that it has not the image that it has.
+    ImageHidden,
+    /// As that, of the referrer.
+    ReferrerHidden,
+    /// A referrer may have been refused: that keeps no image back, and where the step fails after it, only the log tells.
+    ReferrerRefused,
 }
 
 /// One execution from its start to its last redrive.
@@ -302,13 +391,8 @@ struct Run<'a> {
     _listening: Listening,
     client: &'a reqwest::Client,
     seen: Seen,
-    /// Something at the target was deleted that this program had put there.
-    is_tampered_with: bool,
-    /// The source was said not to have what it has: nobody can tell.
-    is_lied_to: bool,
-    /// The source may not have answered for the referrer, or the target refused it: that keeps no image back, and where the
-    /// step fails after it, only the log tells.
-    is_referrer_refused: bool,
+    /// What keeps its judge from telling right from wrong.
+    excuses: HashSet<Excuse>,
 }
 
 impl<'a> Run<'a> {
@@ -318,19 +402,9 @@ impl<'a> Run<'a> {
         let listening = services.listen().await;
         let config = tools.config.clone().into_builder().endpoint_url(&listening.endpoint).build();
         let functions = Functions::new(&sample.config, &config, case.way.uploads());
-        let (client, seen) = (&tools.client, Seen { runs: 1, ..Seen::default() });
-        Self {
-            case,
-            sample,
-            functions,
-            services,
-            _listening: listening,
-            client,
-            seen,
-            is_tampered_with: false,
-            is_lied_to: false,
-            is_referrer_refused: false,
-        }
+        let (client, faults_drawn) = (&tools.client, case.faults.len() as u64);
+        let seen = Seen { runs: 1, faults_drawn, ..Seen::default() };
+        Self { case, sample, functions, services, _listening: listening, client, seen, excuses: HashSet::new() }
     }
 
     fn is_source_whole(&self) -> bool {
@@ -354,15 +428,19 @@ impl<'a> Run<'a> {
         for state in self.sample.world.ecr.faults().into_iter().filter(|state| state.met > 0) {
             let fault = state.fault;
             let deletes = matches!(fault.meanwhile, Some(Meanwhile::DeleteRepository | Meanwhile::DeleteImage(_)));
-            self.is_tampered_with |= deletes && fault.region.as_deref() == Some(TARGET);
-            let name = self.case.faults.iter().find(|meets| meets.fault == fault).map(|meets| meets.name.clone());
-            let name = name.unwrap_or_default();
-            self.is_lied_to |=
-                ["NotFound", "Inaccessible", "under its own digest"].iter().any(|lie| name.contains(lie));
-            let may_be_refused = fault.operation == "BatchGetImage" && fault.region.as_deref() == Some(SOURCE);
-            self.is_referrer_refused |= may_be_refused
-                || ["the referrer: 405", "the referrer: `AccessDeniedException`"].contains(&name.as_str());
-            *self.seen.faults_injected.entry(name).or_default() += state.met;
+            let meets = self.case.faults.iter().find(|meets| meets.fault == fault).unwrap();
+            self.excuses.extend(
+                [
+                    (deletes && meets.is_at(TARGET), Excuse::Deleted),
+                    (meets.hides_image(), Excuse::ImageHidden),
+                    (meets.hides_referrer(), Excuse::ReferrerHidden),
+                    (meets.may_refuse_referrer(), Excuse::ReferrerRefused),
+                ]
+                .into_iter()
+                .filter_map(|(is_excused, excuse)| is_excused.then_some(excuse)),
+            );
+            self.seen.faults_met += 1;
+            *self.seen.faults_injected.entry(meets.name.clone()).or_default() += state.met;
         }
         self.sample.world.ecr.clear_faults();
         self.services.refused_events.store(0, Ordering::SeqCst);
@@ -371,16 +449,39 @@ impl<'a> Run<'a> {
     /// Holds the target to what was told of it.
     async fn look(&mut self, iterations: &[Iteration]) -> Result<(), Bad> {
         let told = iterations.iter().find_map(|iteration| iteration.ended.as_ref().ok());
-        let told = told.filter(|_| !self.is_tampered_with);
+        if told.is_some_and(|put| put.referrers_refused > 0) && !self.has(Excuse::ReferrerRefused) {
+            return Err(Bad::Wrong(Wrong::Referrer(format!("it was refused without a reason: {told:?}"))));
+        }
+        // What was told is of what was there before something was deleted.
+        let told = told.filter(|_| !self.has(Excuse::Deleted));
         match self.sample.wrong(self.case.way, told, self.client).await {
-            Some(Wrong::Tag(_) | Wrong::Referrer(_)) if self.is_tampered_with => Ok(()),
-            Some(Wrong::Referrer(_)) if self.is_lied_to || (told.is_none() && self.is_referrer_refused) => Ok(()),
-            Some(wrong) => Err(Bad::Wrong(wrong)),
-            None => Ok(()),
+            Some(Wrong::Referrer(_)) if self.may_lack_referrer(told) => Ok(()),
+            wrong => wrong.map_or(Ok(()), |wrong| Err(Bad::Wrong(wrong))),
         }
     }
 
+    /// Whether a tag may be on an image that lacks its referrer, where that is not `told`.
+    fn may_lack_referrer(&self, told: Option<&Put>) -> bool {
+        self.has(Excuse::ReferrerHidden) || (told.is_none() && self.has(Excuse::ReferrerRefused))
+    }
+
+    fn has(&self, excuse: Excuse) -> bool {
+        self.excuses.contains(&excuse)
+    }
+
+    /// Another execution for the image: whatever was lied about or refused, it is whole after that.
+    async fn replicate_anew(&mut self) -> Result<(), Bad> {
+        self.excuses.clear();
+        let resolved = self.functions.resolve(&Undisturbed, &execution_input(self.case.way)).await;
+        let Ok(Some(round)) = resolved else { return Err(Bad::NotRight(format!("anew: {resolved:?}"))) };
+        let iterations = self.iterate(&Undisturbed, &round).await?;
+        self.look(&iterations).await?;
+        let is_there = iterations.iter().all(|iteration| iteration.ended.is_ok());
+        if is_there { Ok(()) } else { Err(Bad::NotRight(format!("anew: {iterations:?}"))) }
+    }
+
     async fn iterate(&mut self, course: &impl Course, round: &Round) -> Result<Vec<Iteration>, Bad> {
+        self.excuses.remove(&Excuse::Deleted);
         let mut iterations = Vec::new();
         for target in &round.targets {
             let iteration = self.functions.replicate(course, round, target).await;
@@ -453,8 +554,12 @@ impl<'a> Run<'a> {
         let Ok(Some(mut round)) = resolved else {
             self.calm(&course);
             self.seen.nothing_to_do += 1;
-            let is_gone = self.is_lied_to || !self.is_source_whole();
-            return if is_gone { Ok(()) } else { Err(Bad::NotRight("it is said to be gone".to_owned())) };
+            ecr.go_on();
+            return match self.is_source_whole() {
+                false => Ok(()),
+                true if self.has(Excuse::ImageHidden) => self.replicate_anew().await,
+                true => Err(Bad::NotRight("it is said to be gone".to_owned())),
+            };
         };
         let mut iterations = self.iterate(&course, &round).await?;
         let mut told = self.report(&course, &round, &iterations).await?;
@@ -476,16 +581,15 @@ impl<'a> Run<'a> {
         self.seen.kills = course.unfinished.borrow().len() as u64;
         ecr.go_on();
         self.look(&iterations).await?;
-        let half_tagged = course.half_tagged.take();
-        if let Some(wrong) =
-            half_tagged.filter(|_| !self.is_tampered_with && !self.is_lied_to && !self.is_referrer_refused)
-        {
-            return Err(Bad::Wrong(wrong));
+        for wrong in course.half_tagged.take() {
+            if !(matches!(wrong, Wrong::Referrer(_)) && self.may_lack_referrer(None)) {
+                return Err(Bad::Wrong(wrong));
+            }
         }
         let is_there = iterations.iter().all(|iteration| iteration.ended.is_ok());
         if is_there {
             self.seen.images_right += 1;
-        } else if self.is_source_whole() && !self.is_lied_to {
+        } else if self.is_source_whole() && !self.has(Excuse::ImageHidden) {
             return Err(Bad::NotRight(format!("{iterations:?}")));
         }
         // What a kill leaves is what there would be without it, and no layer is sent again that was there whole.
@@ -503,7 +607,7 @@ impl<'a> Run<'a> {
             }
             self.seen.sent_again.push(sent.saturating_sub(image));
         }
-        Ok(())
+        if !self.excuses.is_empty() && self.is_source_whole() { self.replicate_anew().await } else { Ok(()) }
     }
 
     fn redrive(&mut self, failed: &Failed) -> Result<(), Bad> {
@@ -549,8 +653,8 @@ async fn play(case: &Case, tools: &Tools) -> (Seen, Option<Bad>) {
     let ended = tokio::time::timeout(PATIENCE, AssertUnwindSafe(Box::pin(whole)).catch_unwind()).await;
     let (mut seen, bad) = match ended {
         Ok(Ok(ended)) => ended,
-        Ok(Err(_)) => (Seen::default(), Some(Bad::Panic)),
-        Err(_) => (Seen::default(), Some(Bad::Hang)),
+        Ok(Err(_)) => (Seen { runs: 1, ..Seen::default() }, Some(Bad::Panic)),
+        Err(_) => (Seen { runs: 1, ..Seen::default() }, Some(Bad::Hang)),
     };
     match &bad {
         None => {}
@@ -650,6 +754,7 @@ fn a_referrer_that_the_source_does_not_give_keeps_no_image_back() {
     let read = |name: &str, body: Value| Meets {
         state: State::PutManifest,
         name: name.to_owned(),
+        is_lasting: false,
         fault: Fault::of("BatchGetImage").in_region(SOURCE).for_ever().probability(0.2).body(body),
     };
     let case = |seed, meets| Case { way: Way::Stream, faults: vec![meets], kills: Vec::new(), refused_events: 0, seed };
