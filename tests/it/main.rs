@@ -21,6 +21,7 @@ mod put_manifest;
 mod redrive;
 mod replication;
 mod report;
+mod report_faults;
 mod resolve_image;
 mod rules;
 mod runs;

@@ -41,12 +41,17 @@ impl Services {
     pub(crate) async fn listen(&self) -> Listening {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let router = Router::new().route("/", post(answer)).with_state(self.clone());
+        let router = self.router();
         let (closing, closed) = oneshot::channel::<()>();
         // Nothing is ever sent: the sign is that the sender is gone.
         let closed = async move { drop(closed.await) };
         tokio::spawn(async move { axum::serve(listener, router).with_graceful_shutdown(closed).await });
         Listening { endpoint, _closing: closing }
+    }
+
+    /// What answers for them.
+    pub(crate) fn router(&self) -> Router {
+        Router::new().route("/", post(answer)).with_state(self.clone())
     }
 
     /// The entries of PutEvents that were taken.
