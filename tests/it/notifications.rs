@@ -73,7 +73,9 @@ async fn a_deployment_starts_when_its_image_is_everywhere_and_somebody_is_told_o
     if !is_cli_installed().await {
         return println!("SKIPPED: the AWS CLI is not installed");
     }
-    let options = Options { notify_on: Some("all".to_owned()), ..Options::quick(&TARGETS) };
+    // As Lambda sets it for functions whose log format is JSON, which ministack does not.
+    let environment = vec![("AWS_LAMBDA_LOG_FORMAT".to_owned(), "JSON".to_owned())];
+    let options = Options { notify_on: Some("all".to_owned()), environment, ..Options::quick(&TARGETS) };
     let sample = Sample { seed: 7, own_layers: vec![64], ..Sample::default() };
     let operator = Operator::of(Scene::of(&sample, options).await);
     let scene = &operator.scene;
