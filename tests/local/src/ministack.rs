@@ -50,6 +50,8 @@ impl Ministack {
         command.env("MINISTACK_REGION", &options.source).env("SFN_WAIT_SCALE", options.wait_scale.to_string());
         command.env("AWS_ENDPOINT_URL", services_endpoint).env("AWS_ENDPOINT_URL_ECR", ecr_endpoint);
         command.env("AWS_ENDPOINT_URL_STS", ecr_endpoint);
+        // As Lambda sets it for a function whose log format is JSON, which ministack does not.
+        command.env("AWS_LAMBDA_LOG_FORMAT", "JSON");
         command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
         command.envs(options.environment.iter().map(|(name, value)| (name, value)));
         let service = Service::start("ministack", command, logs.join("ministack.log"))?;
