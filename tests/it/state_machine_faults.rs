@@ -72,9 +72,8 @@ fn handlers() -> BTreeMap<String, Handlers> {
     found
 }
 
-/// What an execution with one target shows of retriers and catchers at work: state and handler. ministack's history tells
-/// of no state within a Map: so it is the invocations that are looked at, each with the error that it failed with, and what
-/// the catchers handed on.
+/// What an execution with one target shows of retriers and catchers at work: state and handler. It is the invocations that
+/// are looked at, each with the error that it failed with, and what the catchers handed on.
 fn at_work(
     invocations: &[(String, Option<String>)],
     history: &[HistoryEvent],

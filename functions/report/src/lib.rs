@@ -211,7 +211,9 @@ pub async fn handle(dependencies: &Dependencies, Input { execution, mut round }:
     Ok(Output { replicate: false, round: None, report: Some(report) })
 }
 
-fn report(execution: Execution, round: FinishedRound) -> Report {
+/// The report of a round that is over.
+#[must_use]
+pub fn report(execution: Execution, round: FinishedRound) -> Report {
     let FinishedRound { image, rule, round, settled: mut targets, outcomes, finished_at, .. } = round;
     targets.extend(outcomes.into_iter().map(|ended| target_report(ended.into(), round, &image)));
     let mut report = Report {
@@ -288,7 +290,8 @@ fn target_report(outcome: Outcome, round: u32, image: &Image) -> TargetReport {
 }
 
 /// What a caught error says: a function's `errorMessage`, or else the cause as it is.
-fn message(cause: &str) -> String {
+#[must_use]
+pub fn message(cause: &str) -> String {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Cause {

@@ -403,6 +403,12 @@ impl LocalStack {
         self.executions.finished(arn, patience).await
     }
 
+    /// A client of Step Functions.
+    #[must_use]
+    pub fn step_functions(&self) -> &aws_sdk_sfn::Client {
+        &self.executions.client
+    }
+
     /// An execution's history, every page of it.
     ///
     /// # Errors

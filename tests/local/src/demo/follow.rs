@@ -1,7 +1,6 @@
 //! A run as it goes: the state machine's states, and for each target what its registry has been asked.
 //!
-//! Step Functions tells of an iteration of a Map only how its tasks ended, so the step of a target is read off the calls
-//! that its registry counts.
+//! The history tells of a task when it is over, so how far a target is is read off the calls that its registry counts.
 
 use std::collections::BTreeSet;
 use std::mem;
@@ -111,16 +110,16 @@ impl<'screen> View<'screen> {
         }
         for event in history {
             let Some(state) = event.entered() else { continue };
-            // Choice states are over before anyone reads their names.
-            if event.r#type != "ChoiceStateEntered" && self.states.insert(event.id) {
+            if self.states.insert(event.id) {
                 match (state, &self.image) {
-                    ("ResolveImage", _) => {}
                     ("ReplicateToTargets", Some(_)) => self.begin_targets(),
                     ("Report", _) => {
                         self.end();
                         self.screen.line("  Report");
                     }
-                    _ => self.screen.line(format!("  {state}")),
+                    ("AwaitIndex" | "NothingToDo" | "Replicated", _) => self.screen.line(format!("  {state}")),
+                    // Over before anyone reads its name, or within the Map.
+                    _ => {}
                 }
             }
         }

@@ -21,6 +21,9 @@ const TARGETS: &str = "eu-west-1 us-west-2 ap-southeast-2";
 /// Where the demo leaves what it made, from the project's directory.
 const DIRECTORY: &str = "target/demo";
 
+/// The run as a page, there.
+const PICTURE: &str = "run.html";
+
 /// Why the demo failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -30,6 +33,9 @@ pub(crate) enum Failure {
     /// TARGETS names no regions that can be replicated to.
     #[error("TARGETS: {0}")]
     Targets(String),
+    /// The picture of the run could not be made.
+    #[error("{}", shared::error::chain(.0))]
+    Picture(#[from] picture::Error),
     /// A file could not be written.
     #[error("could not write {path}: {source}")]
     Write {
@@ -62,6 +68,7 @@ pub(crate) async fn run(request: &Request, screen: &Screen) -> Result<(), Failur
     if result.is_ok() {
         screen.line(format!("\n  {DIRECTORY}/report.json    the report, as EventBridge delivered it"));
         screen.line(format!("  {DIRECTORY}/history.json   the execution's history"));
+        screen.line(format!("  {DIRECTORY}/{PICTURE}       a picture of it: open it in a browser"));
         screen.line(format!("\nThe same digest in {}, after {}", every_region(&stack), seconds(start.elapsed())));
     }
     if request.keep {
@@ -92,7 +99,7 @@ fn targets(text: &str) -> Result<Vec<String>, Failure> {
 fn prepare(directory: &Path) -> Result<PathBuf, Failure> {
     let logs = directory.join("logs");
     let failed = |source| Failure::Write { path: DIRECTORY.to_owned(), source };
-    for old in [directory.join("report.json"), directory.join("history.json")] {
+    for old in ["report.json", "history.json", PICTURE].map(|name| directory.join(name)) {
         if old.exists() {
             fs::remove_file(old).map_err(failed)?;
         }
@@ -136,7 +143,9 @@ async fn show_run(
 ) -> Result<(), Failure> {
     let followed = follow(stack, screen, &execution.arn).await;
     // Whatever happened, what can be known about it is written.
-    write(&directory.join("history.json"), &History { events: stack.history(&execution.arn).await? })?;
+    write_json(&directory.join("history.json"), &History { events: stack.history(&execution.arn).await? })?;
+    let run = picture::read(stack.step_functions(), &execution.arn).await?;
+    write(&directory.join(PICTURE), &picture::page(&run, false)?)?;
     let execution = followed?;
     let report = stack.reports(&execution.arn).await.map(|mut events| events.remove(0).report);
     let report = match report {
@@ -146,7 +155,7 @@ async fn show_run(
             return Err(Failure::Incomplete(format!("no report ({}); the execution: {cause}", error.chain())));
         }
     };
-    write(&directory.join("report.json"), &report)?;
+    write_json(&directory.join("report.json"), &report)?;
     screen.line("");
     show_report(screen, &report);
     screen.line("");
@@ -159,11 +168,15 @@ struct History<T> {
     events: Vec<T>,
 }
 
-fn write(path: &PathBuf, content: &impl Serialize) -> Result<(), Failure> {
+fn write_json(path: &Path, content: &impl Serialize) -> Result<(), Failure> {
     let failed = |source| Failure::Write { path: path.display().to_string(), source };
     let mut text = serde_json::to_string_pretty(content).map_err(|error| failed(error.into()))?;
     text.push('\n');
-    fs::write(path, text).map_err(failed)
+    write(path, &text)
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    fs::write(path, text).map_err(|source| Failure::Write { path: path.display().to_string(), source })
 }
 
 fn show_report(screen: &Screen, report: &Report) {
