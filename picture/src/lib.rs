@@ -30,7 +30,6 @@ pub async fn read(client: &Client, arn: &str) -> Result<Run, Error> {
     })?;
     let request = client.get_execution_history().execution_arn(arn).include_execution_data(true);
     let history = request.into_paginator().items().send().collect::<Result<Vec<_>, _>>().await;
-    let history =
-        history.map_err(|error| Error::Call { operation: "GetExecutionHistory", source: error.into() })?;
+    let history = history.map_err(|error| Error::Call { operation: "GetExecutionHistory", source: error.into() })?;
     Run::of(described, &history, Timestamp::now())
 }

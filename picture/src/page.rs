@@ -315,7 +315,11 @@ fn lane(run: &Run, part: usize, target: Option<usize>, slowest: Option<Slowest>)
         detail: place.map(|place| format!("{}{account}", place.repository)).unwrap_or_default(),
         mark,
         kind,
-        length: period.map(|(start, end)| span(milliseconds_between(start, end))).unwrap_or_default(),
+        // The execution's own is at the head of the page.
+        length: period
+            .filter(|_| place.is_some())
+            .map(|(start, end)| span(milliseconds_between(start, end)))
+            .unwrap_or_default(),
         rows: rows.len().max(1) + usize::from(caption.is_some()),
         bars,
         caption,
@@ -401,7 +405,7 @@ impl Scale {
 fn ticks(part: &Part) -> Vec<Tick> {
     let scale = Scale::of(part);
     let step = TICKS.into_iter().find(|step| scale.total_ms / step <= MOST_TICKS);
-    let step = step.unwrap_or_else(|| scale.total_ms / MOST_TICKS);
+    let step = step.unwrap_or(scale.total_ms / MOST_TICKS);
     let ticks = (0..=scale.total_ms / step).map(|number| number * step);
     ticks.map(|at| Tick { left: scale.percent(at), text: span(at) }).collect()
 }
@@ -502,11 +506,14 @@ fn milliseconds_between(from: Timestamp, to: Timestamp) -> i64 {
 /// A duration, as exact as a person wants it.
 fn span(milliseconds: i64) -> String {
     let seconds = milliseconds / 1000;
-    match milliseconds {
-        ..1000 => format!("{milliseconds} ms"),
-        ..60_000 => format!("{seconds}.{} s", milliseconds % 1000 / 100),
-        ..3_600_000 => format!("{} min {:02} s", seconds / 60, seconds % 60),
-        _ => format!("{} h {:02} min", seconds / 3600, seconds % 3600 / 60),
+    if seconds == 0 {
+        format!("{milliseconds} ms")
+    } else if seconds < 60 {
+        format!("{seconds}.{} s", milliseconds % 1000 / 100)
+    } else if seconds < 3600 {
+        format!("{} min {:02} s", seconds / 60, seconds % 60)
+    } else {
+        format!("{} h {:02} min", seconds / 3600, seconds % 3600 / 60)
     }
 }
 

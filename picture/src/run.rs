@@ -8,9 +8,9 @@ use std::collections::HashMap;
 use aws_sdk_sfn::{
     operation::describe_execution::DescribeExecutionOutput,
     primitives::DateTime,
-    types::{ExecutionStatus, HistoryEvent, HistoryEventType as Type},
+    types::{ExecutionStatus, HistoryEvent, HistoryEventType as Type, TaskScheduledEventDetails},
 };
-use jiff::Timestamp;
+use jiff::{Timestamp, Unit};
 use report::FinishedRound;
 use serde::Deserialize;
 use serde_json::Value;
@@ -153,10 +153,7 @@ pub struct Failed {
 
 impl Failed {
     fn of(error: Option<&str>, cause: Option<&str>) -> Self {
-        Self {
-            error: error.unwrap_or("no error").to_owned(),
-            message: report::message(cause.unwrap_or_default()),
-        }
+        Self { error: error.unwrap_or("no error").to_owned(), message: report::message(cause.unwrap_or_default()) }
     }
 }
 
@@ -261,11 +258,8 @@ impl Reader {
         let input = json(described.input()).unwrap_or_default();
         let output = json(described.output()).unwrap_or_default();
         let is_failed = described.error.is_some() || described.cause.is_some();
-        let execution = Execution {
-            name: described.name.unwrap_or_default(),
-            arn: described.execution_arn.clone(),
-            started_at,
-        };
+        let execution =
+            Execution { name: described.name.unwrap_or_default(), arn: described.execution_arn.clone(), started_at };
         let run = Run {
             arn: described.execution_arn,
             started_at,
@@ -415,7 +409,7 @@ impl Reader {
     /// The step that a redrive goes on with. What its first event follows is not documented; what it works on is told by the
     /// arguments.
     fn redriven(&self, event: &HistoryEvent) -> Whose {
-        let parameters = event.task_scheduled_event_details.as_ref().map(|scheduled| scheduled.parameters());
+        let parameters = event.task_scheduled_event_details.as_ref().map(TaskScheduledEventDetails::parameters);
         let payload = json(parameters).unwrap_or_default()["Payload"].take();
         let place = serde_json::from_value::<Place>(payload["target"].clone()).ok();
         let target = place.and_then(|place| self.run.targets.iter().position(|target| target.place == place));
@@ -506,6 +500,8 @@ fn json(text: Option<&str>) -> Option<Value> {
     text.and_then(|text| serde_json::from_str(text).ok())
 }
 
+/// A moment in whole milliseconds: the history has a fraction that may be a hair less.
 fn timestamp(time: DateTime) -> Timestamp {
-    Timestamp::new(time.secs(), time.subsec_nanos().cast_signed()).unwrap_or_default()
+    let time = Timestamp::new(time.secs(), time.subsec_nanos().cast_signed());
+    time.and_then(|time| time.round(Unit::Millisecond)).unwrap_or_default()
 }
