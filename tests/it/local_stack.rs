@@ -301,7 +301,7 @@ async fn a_large_image_is_copied_by_several_functions_again_and_again() {
     let outcomes = history.iter().find_map(|event| event.output_of("ReplicateToTargets")).unwrap();
     let outcome = outcomes["outcomes"][0].as_object().unwrap();
     let members: Vec<&str> = outcome.keys().map(String::as_str).collect();
-    assert_eq!(members, ["copied", "ensure", "put", "target"], "{outcomes}");
+    assert_eq!(members, ["copied", "ensure", "put", "retries", "target"], "{outcomes}");
 
     let (_, report) = scene.report(&execution).await;
     let target = target(&report, region);
