@@ -22,7 +22,7 @@ pub struct Fault {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repository: Option<String>,
     /// Only for the image with this digest, when it is pushed, or the layer, when it is read or completed: of the operations
-    /// of [`WITH_DIGEST`].
+    /// of `WITH_DIGEST`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
     /// How many calls pass before the first fault.
