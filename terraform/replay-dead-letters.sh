@@ -11,7 +11,7 @@ queue_url=$(aws sqs get-queue-url --queue-name "${1:-ecr-replicator}-image-pushe
 
 replayed=0
 failed=0
-seen=
+staying=
 tab=$(printf '\t')
 while :; do
   message=$(aws sqs receive-message --queue-url "$queue_url" --wait-time-seconds 5 --visibility-timeout 300 \
@@ -20,8 +20,7 @@ while :; do
   [ "$message" != None ] || break
   id=${message%%"$tab"*}
   # A letter that stays comes again after a while: then all others were here, too.
-  case $seen in *" $id "*) break ;; esac
-  seen="$seen $id "
+  case $staying in *" $id "*) break ;; esac
   message=${message#*"$tab"}
   receipt_handle=${message%%"$tab"*}
   message=${message#*"$tab"}
@@ -37,6 +36,7 @@ while :; do
     *)
       echo "$id stays in the queue: the rule $rule has no target such as the module's: $target" >&2
       failed=$((failed + 1))
+      staying="$staying $id "
       continue
       ;;
   esac
@@ -59,6 +59,7 @@ while :; do
   else
     echo "$id stays in the queue: $started" >&2
     failed=$((failed + 1))
+    staying="$staying $id "
     continue
   fi
   aws sqs delete-message --queue-url "$queue_url" --receipt-handle "$receipt_handle"

@@ -18,7 +18,7 @@ use axum::{
 };
 use ecr_local::{Config, Fault, RepeatedImmutableTagAnswer};
 use put_manifest::{Error, handle};
-use serde_json::Value;
+use serde_json::{Value, json};
 use shared::{
     contract::{Put, Status},
     error::{ErrorName, Named as _, diagnostic},
@@ -172,7 +172,8 @@ async fn an_immutable_tag_of_the_same_image_is_a_success_whichever_error_says_so
         make_immutable(&world).await;
         world.ecr.reset_stats();
         // The look at the target sees nothing, as when another run puts the image a moment later.
-        world.ecr.fault(Fault::new("BatchGetImage", 200, "").in_region(TARGET));
+        let nothing = json!({"images": [], "failures": [{"failureCode": "ImageNotFound", "failureReason": ""}]});
+        world.ecr.fault(Fault::of("BatchGetImage").body(nothing).in_region(TARGET));
         let put = put(&world, &second, Some("v1")).await;
         assert_eq!(put.unwrap().status, Status::Unchanged, "{repeated_immutable_tag:?}");
         assert_eq!(world.calls(TARGET, "PutImage"), 1, "the registry was asked, and refused");

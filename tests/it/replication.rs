@@ -566,6 +566,24 @@ mod tags {
     }
 
     #[tokio::test]
+    async fn an_answer_that_says_nothing_does_not_pass_for_a_tag_that_has_moved() {
+        let (world, deployment) = scene().await;
+        let digest = world.push_image(Some("v1"), &[b"config", b"layer"]).await;
+        let input = deployment.input(TARGET, &digest, Some("v1")).await;
+        ensure_repo::handle(&deployment.registries, decode(input.clone()).unwrap()).await.unwrap();
+        deployment.copy(&input).await.unwrap();
+        // What PutManifest asks of the source: the manifests, and where the tag is.
+        for skip in [0, 1] {
+            let nothing = Fault::of("BatchGetImage").body(json!({"images": [], "failures": []}));
+            world.ecr.fault(nothing.in_region(SOURCE).skip(skip));
+            let error = deployment.put(&input).await.unwrap_err();
+            assert_eq!(error.name(), ErrorName::RegistryUnavailable, "{skip}");
+        }
+        assert_eq!(deployment.put(&input).await.unwrap().status, Status::Replicated);
+        assert_eq!(world.tagged(TARGET, "v1").await, Some(digest));
+    }
+
+    #[tokio::test]
     async fn a_newer_image_that_is_not_there_yet_gets_its_tag_from_its_own_run() {
         let (world, deployment, first, second) = overtaken().await;
         let ended = deployment.replicate(TARGET, &first, Some("v1")).await.unwrap();

@@ -27,7 +27,7 @@ fn event(digest: &Digest, tag: Option<&str>) -> Value {
     if let Some(tag) = tag {
         event["detail"]["image-tag"] = json!(tag);
     }
-    json!({"event": event, "rule": "all", "targets": [{"region": TARGET}]})
+    json!({"event": event, "targets": [{"region": TARGET}]})
 }
 
 /// What the state machine's definition has of rules.
@@ -36,6 +36,7 @@ fn rules() -> Value {
     let targets = json!([{"region": TARGET}]);
     json!({
         "untagged": {"repositories": all, "tags": all, "untagged": true, "targets": targets},
+        "broken": {"repositories": all, "tags": all, "untagged": true, "targets": [{"region": "Mars"}]},
         "releases": {
             "repositories": {"include": ["prod/*"], "exclude": ["prod/scratch-*"]},
             "tags": {"include": ["v*"], "exclude": ["*-rc*"]},
@@ -97,7 +98,7 @@ async fn a_push_is_pinned_and_counted() {
                 "mediaType": OCI_INDEX, "manifests": 3, "referrers": 0, "referrersLeftOut": 0, "blobs": 5, "bytes": 120_030,
                 "pushedAt": "2026-11-16T01:54:34Z",
             },
-            "referrers": [], "rule": "all", "round": 1, "redrives": 0, "targets": [{"region": TARGET, "repository": REPOSITORY}], "repositorySettings": null, "settled": [],
+            "referrers": [], "rule": null, "round": 1, "redrives": 0, "targets": [{"region": TARGET, "repository": REPOSITORY}], "repositorySettings": null, "settled": [],
         })
     );
 }
@@ -320,7 +321,7 @@ async fn bad_input_is_refused_by_field() {
         (asked(json!({"repository": REPOSITORY, "tag": "v1"}), None), "input: needs a `rule`, or `targets`"),
         (
             asked(json!({"repository": REPOSITORY, "tag": "v1"}), Some("none")),
-            "rule: `none` is none of the rules here: releases, untagged",
+            "rule: `none` is none of the rules here: broken, releases, untagged",
         ),
         (
             asked(json!({"repository": "base/image", "tag": "v1"}), Some("releases")),
@@ -346,6 +347,11 @@ async fn bad_input_is_refused_by_field() {
             "targets[0].registryId: is not 222222222222",
         ),
         (json!({"targets": [{"region": TARGET}]}), "input: needs either `event` or `image`"),
+        (edit(|input| input["rule"] = json!("untagged")), "input: needs either a `rule` or `targets`"),
+        (
+            asked(json!({"repository": REPOSITORY, "tag": "v1"}), Some("broken")),
+            "rules.broken: malformed region `Mars`",
+        ),
         (edit(|input| input["image"] = json!({"repository": REPOSITORY, "tag": "v1"})), "input: needs either"),
         (edit(|input| input["tragets"] = json!([])), "input.tragets: unknown field `tragets`"),
         (edit(|input| input["targets"] = json!([])), "targets: is empty"),
@@ -463,6 +469,11 @@ async fn what_a_rule_does_not_select_ends_the_execution_early() {
     // A person means what they name.
     let image = json!({"repository": REPOSITORY, "digest": digest.as_str()});
     assert_eq!(reason(json!({"image": image, "rule": "releases"})).await, None);
+    // But not that another repository's image is to stand under a fixed name.
+    let image = json!({"repository": "prod/scratch-1", "tag": "v1"});
+    let (error, message) = refusal(&world, &json!({"image": image, "rule": "releases"})).await;
+    assert_eq!(error, "InvalidInput");
+    assert_eq!(message, "targets[2].repository: has a fixed name, and the rule does not select prod/scratch-1");
 }
 
 #[tokio::test]

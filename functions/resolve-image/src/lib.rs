@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use shared::{
     contract::{Image, Referrer, RepositorySettings, Round, SettingsMode, Target},
     error::{ErrorName, Named},
@@ -26,15 +27,15 @@ pub struct Input {
     pub execution: String,
     /// The execution's input.
     pub input: ExecutionInput,
-    /// The rules of the deployment, by name.
+    /// The rules of the deployment, by name. Each is read when it is named: one that cannot be read stops no other.
     #[serde(default)]
-    pub rules: BTreeMap<String, Rule>,
+    pub rules: BTreeMap<String, Value>,
 }
 
 /// A replication rule: what it selects, and where that goes.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Rule {
+struct Rule {
     /// The repositories.
     repositories: Filter,
     /// The tags.
@@ -302,9 +303,11 @@ const CLOCK_MARGIN: i64 = 60;
 pub async fn handle(registries: &Registries, Input { execution, input, rules }: Input) -> Result<Output, Error> {
     let ExecutionInput { event, image, rule: name, targets } = input;
     let rule = match (&name, &targets) {
-        (Some(name), None) => Some(rules.get(name).ok_or_else(|| no_such_rule(name, &rules))?),
-        _ => None,
+        (Some(_), Some(_)) => return Err(invalid("input", "needs either a `rule` or `targets`, and not both")),
+        (Some(name), None) => Some(find_rule(name, &rules)?),
+        (None, _) => None,
     };
+    let rule = rule.as_ref();
     let wanted = match (event, image) {
         (Some(event), None) => from_event(event, registries.source())?,
         (None, Some(request)) => from_request(request)?,
@@ -314,7 +317,16 @@ pub async fn handle(registries: &Registries, Input { execution, input, rules }: 
     let requested = requested.ok_or_else(|| invalid("input", "needs a `rule`, or `targets`"))?;
     let targets = resolve_targets(requested, &wanted.repository, registries.source())?;
     let repository_settings = rule.and_then(|rule| rule.repository_settings.clone());
-    // A person who names an image and a rule means it.
+    // A person who names an image and a rule means it; but under a fixed name stands another repository's image.
+    if let Some(rule) = rule
+        && !wanted.is_event()
+        && !rule.repositories.selects(wanted.repository.as_str())
+        && let Some(place) =
+            rule.targets.iter().position(|target| matches!(target.repository, Some(TargetName::Fixed(_))))
+    {
+        let problem = format!("has a fixed name, and the rule does not select {}", wanted.repository);
+        return Err(invalid(format!("targets[{place}].repository"), problem));
+    }
     let rule = rule.filter(|_| wanted.is_event());
     if let Some(rule) = rule
         && !rule.repositories.selects(wanted.repository.as_str())
@@ -531,9 +543,12 @@ fn resolve_targets(
     Ok(targets)
 }
 
-fn no_such_rule(name: &str, rules: &BTreeMap<String, Rule>) -> Error {
-    let known: Vec<&str> = rules.keys().map(String::as_str).collect();
-    invalid("rule", format!("`{name}` is none of the rules here: {}", known.join(", ")))
+fn find_rule(name: &str, rules: &BTreeMap<String, Value>) -> Result<Rule, Error> {
+    let rule = rules.get(name).ok_or_else(|| {
+        let known: Vec<&str> = rules.keys().map(String::as_str).collect();
+        invalid("rule", format!("`{name}` is none of the rules here: {}", known.join(", ")))
+    })?;
+    Rule::deserialize(rule).map_err(|error| invalid(format!("rules.{name}"), error.to_string()))
 }
 
 /// The digest to replicate: the event's, the person's, or the one that the tag points at now.

@@ -274,6 +274,10 @@ impl<'a> Copy<'a> {
         missing.sort_unstable_by_key(|blob| std::cmp::Reverse(blob.size));
         let mut uploads: HashMap<Digest, Upload> =
             cursor.uploads.drain(..).map(|upload| (upload.digest.clone(), upload)).collect();
+        if uploads.len() == MOST_UPLOADS {
+            // They are what broken streams left. Another one would leave nothing in a full cursor, and be begun again for ever.
+            self.streaming.store(false, Ordering::Relaxed);
+        }
         let layers = missing.iter().map(|blob| (blob, uploads.remove(&blob.digest)));
         // What only a referrer needs does not keep the image from arriving, unless it may pass.
         let of_referrers: HashSet<Digest> =

@@ -106,21 +106,23 @@ impl Digest {
 }
 
 name!(
-    /// A repository name: 2 to 256 characters of lowercase path components.
+    /// A repository name: 2 to 256 characters of lowercase path components. Sources disagree on separators: `__` and `--` are of
+    /// ECR's service model, and not of every page of its documentation.
     ///
     /// ```
     /// use shared::names::RepositoryName;
-    /// assert!("prod/my-app".parse::<RepositoryName>().is_ok());
+    /// assert!("prod/my--app".parse::<RepositoryName>().is_ok());
     /// assert!("Prod//app".parse::<RepositoryName>().is_err());
     /// ```
     RepositoryName,
     "repository name",
-    "2 to 256 characters: lowercase letters and digits, separated by single `.`, `_`, `-` or `/`",
+    "2 to 256 characters: lowercase letters and digits, separated by `.`, `_`, `__`, `-`, `--` and so on, or a single `/`",
     |text| {
+        let of_word = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit();
+        let is_separator = |text: &str| matches!(text, "." | "_" | "__") || text.bytes().all(|byte| byte == b'-');
         (2..=256).contains(&text.len())
-            && text.split(['.', '_', '-', '/']).all(|word| {
-                !word.is_empty()
-                    && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+            && text.split('/').all(|part| {
+                part.starts_with(of_word) && part.ends_with(of_word) && part.split(of_word).all(is_separator)
             })
     }
 );
@@ -233,11 +235,11 @@ mod tests {
         bounded: &'static str,
     }
 
-    /// ECR's of a repository's name, from its API reference.
+    /// ECR's of a repository's name, from its service model.
     const REPOSITORY: Grammar = Grammar {
-        pattern: "(?:[a-z0-9]+(?:[._-][a-z0-9]+)*/)*[a-z0-9]+(?:[._-][a-z0-9]+)*",
+        pattern: "[a-z0-9]+(?:(?:\\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\\.|_|__|-+)[a-z0-9]+)*)*",
         lengths: 2..=256,
-        bounded: "(?:[a-z0-9]{1,8}(?:[._-][a-z0-9]{1,8}){0,2}/){0,3}[a-z0-9]{1,9}(?:[._-][a-z0-9]{1,8}){0,2}",
+        bounded: "(?:[a-z0-9]{1,8}(?:(?:\\.|_|__|-{1,3})[a-z0-9]{1,8}){0,2}/){0,3}[a-z0-9]{1,9}(?:(?:\\.|_|__|-{1,3})[a-z0-9]{1,8}){0,2}",
     };
     /// The OCI distribution specification's of a tag, as long as ECR's API reference has it.
     const TAG: Grammar = Grammar {

@@ -878,6 +878,7 @@ impl Repository {
         ids: Vec<ImageIdentifier>,
     ) -> Result<Vec<(Option<String>, Manifest)>, RegistryError> {
         const OPERATION: &str = "BatchGetImage";
+        let asked = ids.len();
         let answer = self
             .client
             .batch_get_image()
@@ -888,7 +889,13 @@ impl Repository {
             .send()
             .await
             .map_err(|error| self.failed(OPERATION, error))?;
-        for failure in answer.failures.unwrap_or_default() {
+        let (images, failures) = (answer.images.unwrap_or_default(), answer.failures.unwrap_or_default());
+        if images.is_empty() && failures.is_empty() && asked > 0 {
+            // What is not there is a failure: this says nothing at all, and must not pass for an image that is gone.
+            let message = "no image and no failure";
+            return Err(self.refused(OPERATION, ErrorName::RegistryUnavailable, "InvalidAnswer", message));
+        }
+        for failure in failures {
             let name = match failure.failure_code() {
                 // An archived image cannot be had, as one that is not there.
                 Some(ImageFailureCode::ImageNotFound | ImageFailureCode::ImageInaccessible) => continue,
@@ -901,7 +908,7 @@ impl Repository {
             return Err(self.refused(OPERATION, name, code, failure.failure_reason().unwrap_or_default()));
         }
         let mut manifests = Vec::new();
-        for image in answer.images.unwrap_or_default() {
+        for image in images {
             let content = image.image_manifest.unwrap_or_default();
             if content.len() > MANIFEST_LIMIT && content.chars().count() > MANIFEST_LIMIT {
                 let message = format!("a manifest has more than {MANIFEST_LIMIT} characters");
