@@ -884,6 +884,11 @@ async fn verdict(row: &Row, is_for_ever: bool, config: &SdkConfig, client: &reqw
         let is_wrong = row.kind != Lasting && !is_for_ever && is_less;
         is_wrong.then(|| "what passes kept the image, the tag or the referrer from arriving".to_owned())
     });
+    let wrong = wrong.or_else(|| {
+        let is_superseded = put.is_some_and(|put| put.status == Status::Superseded);
+        let is_wrong = row.kind == Passing && is_superseded;
+        is_wrong.then(|| "superseded, and nothing has taken the source's tag away".to_owned())
+    });
     let text = match &ended {
         Ok(None) => "nothing to do".to_owned(),
         Ok(Some(put)) if put.status == Status::Superseded => "the image, not its tag".to_owned(),

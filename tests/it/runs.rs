@@ -452,6 +452,10 @@ impl<'a> Run<'a> {
         if told.is_some_and(|put| put.referrers_refused > 0) && !self.has(Excuse::ReferrerRefused) {
             return Err(Bad::Wrong(Wrong::Referrer(format!("it was refused without a reason: {told:?}"))));
         }
+        let is_superseded = told.is_some_and(|put| put.status == Status::Superseded);
+        if is_superseded && !self.has(Excuse::ImageHidden) && self.sample.has_image(self.case.way, SOURCE) {
+            return Err(Bad::NotRight("superseded, and the source's tag has not moved".to_owned()));
+        }
         // What was told is of what was there before something was deleted.
         let told = told.filter(|_| !self.has(Excuse::Deleted));
         match self.sample.wrong(self.case.way, told, self.client).await {
@@ -477,7 +481,11 @@ impl<'a> Run<'a> {
         let iterations = self.iterate(&Undisturbed, &round).await?;
         self.look(&iterations).await?;
         let is_there = iterations.iter().all(|iteration| iteration.ended.is_ok());
-        if is_there { Ok(()) } else { Err(Bad::NotRight(format!("anew: {iterations:?}"))) }
+        if is_there && self.sample.has_image(self.case.way, TARGET) {
+            Ok(())
+        } else {
+            Err(Bad::NotRight(format!("anew: {iterations:?}")))
+        }
     }
 
     async fn iterate(&mut self, course: &impl Course, round: &Round) -> Result<Vec<Iteration>, Bad> {
@@ -586,9 +594,8 @@ impl<'a> Run<'a> {
                 return Err(Bad::Wrong(wrong));
             }
         }
-        let is_there = iterations.iter().all(|iteration| iteration.ended.is_ok());
-        if is_there {
-            self.seen.images_right += 1;
+        if iterations.iter().all(|iteration| iteration.ended.is_ok()) {
+            self.seen.images_right += u64::from(self.sample.has_image(case.way, TARGET));
         } else if self.is_source_whole() && !self.has(Excuse::ImageHidden) {
             return Err(Bad::NotRight(format!("{iterations:?}")));
         }

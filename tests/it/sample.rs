@@ -202,6 +202,13 @@ impl Sample {
         (newer_digest, referrer)
     }
 
+    /// Whether a region has the image, with its tag on it if it has one.
+    pub(crate) fn has_image(&self, way: Way, region: &str) -> bool {
+        let (there, (root, tag)) = (self.world.view(region), way.root());
+        let digest = digest(root).to_string();
+        there.images.contains_key(&digest) && tag.is_none_or(|tag| there.tags.get(tag) == Some(&digest))
+    }
+
     /// What at the target is not what its digest says. Takes all faults away.
     pub(crate) async fn broken(&self, client: &reqwest::Client) -> Option<Wrong> {
         self.world.ecr.clear_faults();
