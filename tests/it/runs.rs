@@ -116,6 +116,14 @@ impl Meets {
         self.hides_image() && self.fault.operation == "BatchGetImage"
     }
 
+    /// Whether the target's repository may be left with other settings than the source's, and nobody comes to them again: the
+    /// target took a policy as wrong, or said that it has no such repository; or the source said that it has no such policy.
+    fn may_leave_settings(&self) -> bool {
+        let of_settings = ["DescribeRepositories", "ListTagsForResource", "PutLifecyclePolicy", "SetRepositoryPolicy"];
+        let is_lasting = self.is_lasting && of_settings.contains(&self.fault.operation.as_str());
+        (self.is_at(TARGET) && is_lasting) || self.name.ends_with("PolicyNotFoundException`")
+    }
+
     /// Whether a referrer may be refused for it.
     fn may_refuse_referrer(&self) -> bool {
         let is_of_source =
@@ -393,6 +401,8 @@ struct Run<'a> {
     seen: Seen,
     /// What keeps its judge from telling right from wrong.
     excuses: HashSet<Excuse>,
+    /// Whether the target's repository may have other settings than the source's, for good.
+    may_differ: bool,
 }
 
 impl<'a> Run<'a> {
@@ -404,7 +414,8 @@ impl<'a> Run<'a> {
         let functions = Functions::new(&sample.config, &config, case.way.uploads());
         let (client, faults_drawn) = (&tools.client, case.faults.len() as u64);
         let seen = Seen { runs: 1, faults_drawn, ..Seen::default() };
-        Self { case, sample, functions, services, _listening: listening, client, seen, excuses: HashSet::new() }
+        let (excuses, may_differ) = (HashSet::new(), false);
+        Self { case, sample, functions, services, _listening: listening, client, seen, excuses, may_differ }
     }
 
     fn is_source_whole(&self) -> bool {
@@ -439,6 +450,7 @@ impl<'a> Run<'a> {
                 .into_iter()
                 .filter_map(|(is_excused, excuse)| is_excused.then_some(excuse)),
             );
+            self.may_differ |= meets.may_leave_settings();
             self.seen.faults_met += 1;
             *self.seen.faults_injected.entry(meets.name.clone()).or_default() += state.met;
         }
@@ -461,6 +473,12 @@ impl<'a> Run<'a> {
         match self.sample.wrong(self.case.way, told, self.client).await {
             Some(Wrong::Referrer(_)) if self.may_lack_referrer(told) => Ok(()),
             wrong => wrong.map_or(Ok(()), |wrong| Err(Bad::Wrong(wrong))),
+        }?;
+        let differences = if told.is_some() && !self.may_differ { self.sample.differences() } else { 0 };
+        if differences == 0 {
+            Ok(())
+        } else {
+            Err(Bad::NotRight(format!("{differences} settings are not the source's")))
         }
     }
 

@@ -209,6 +209,23 @@ impl Sample {
         there.images.contains_key(&digest) && tag.is_none_or(|tag| there.tags.get(tag) == Some(&digest))
     }
 
+    /// How many settings of the target's repository are not the source's, while both are there.
+    pub(crate) fn differences(&self) -> usize {
+        let settings = |region| {
+            let settings = self.world.ecr.settings("123456789012", region, REPOSITORY)?;
+            let read = |text: Option<String>| text.map(|text| serde_json::from_str::<Value>(&text).unwrap());
+            Some([
+                json!(settings.image_tag_mutability),
+                json!(settings.scan_on_push),
+                json!(settings.tags),
+                json!(read(settings.policy)),
+                json!(read(settings.lifecycle_policy)),
+            ])
+        };
+        let both = settings(SOURCE).zip(settings(TARGET));
+        both.map_or(0, |(wanted, has)| wanted.iter().zip(&has).filter(|(wanted, has)| wanted != has).count())
+    }
+
     /// What at the target is not what its digest says. Takes all faults away.
     pub(crate) async fn broken(&self, client: &reqwest::Client) -> Option<Wrong> {
         self.world.ecr.clear_faults();

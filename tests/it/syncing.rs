@@ -5,9 +5,9 @@ use std::{cell::Cell, panic::AssertUnwindSafe, time::Duration};
 
 use aws_config::SdkConfig;
 use aws_sdk_ecr::types::{ImageScanningConfiguration, ImageTagMutability, Tag};
-use ecr_local::{Fault, RepositorySettings};
+use ecr_local::Fault;
 use futures::{FutureExt as _, StreamExt as _, stream};
-use serde_json::{Value, json};
+use serde_json::json;
 use shared::{contract::Put, error::Class};
 
 use crate::{
@@ -100,23 +100,6 @@ async fn differ(sample: &Sample, policies: Policies) {
     }
 }
 
-/// How many settings of the target's repository are not the source's.
-fn differences(sample: &Sample) -> usize {
-    let [source, target] =
-        [SOURCE, TARGET].map(|region| sample.world.ecr.settings("123456789012", region, REPOSITORY).unwrap());
-    let read = |text: &Option<String>| text.as_deref().map(|text| serde_json::from_str::<Value>(text).unwrap());
-    let settings = |settings: &RepositorySettings| {
-        [
-            json!(settings.image_tag_mutability),
-            json!(settings.scan_on_push),
-            json!(settings.tags),
-            json!(read(&settings.policy)),
-            json!(read(&settings.lifecycle_policy)),
-        ]
-    };
-    settings(&source).iter().zip(settings(&target)).filter(|(wanted, has)| *wanted != has).count()
-}
-
 /// An execution that meets the fault in EnsureRepository.
 struct Armed<'a> {
     sample: &'a Sample,
@@ -145,7 +128,7 @@ async fn execute(sample: &Sample, fault: Fault) -> Result<Put, Failed> {
 async fn wrong(row: &Row, is_for_ever: bool, config: &SdkConfig, client: &reqwest::Client) -> Option<String> {
     let sample = Sample::set(Way::Unsigned, config).await;
     differ(&sample, row.policies).await;
-    assert_eq!(differences(&sample), 5);
+    assert_eq!(sample.differences(), 5);
     let fault = if is_for_ever { row.fault.clone().for_ever() } else { row.fault.clone() };
     let execution = AssertUnwindSafe(Box::pin(execute(&sample, fault))).catch_unwind();
     let ended = match tokio::time::timeout(PATIENCE, execution).await {
@@ -165,7 +148,7 @@ async fn wrong(row: &Row, is_for_ever: bool, config: &SdkConfig, client: &reqwes
         let is_first = row.fault.operation == "PutImageTagMutability";
         let fails = is_for_ever || row.fault.location.is_some();
         let may_be_left = row.kind == Kind::Lasting || (fails && !is_first);
-        let differences = differences(&sample);
+        let differences = sample.differences();
         return (differences > usize::from(may_be_left)).then(|| format!("{differences} settings differ"));
     };
     match failed.error() {
