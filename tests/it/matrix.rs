@@ -310,6 +310,24 @@ fn settling() -> Vec<Row> {
             rows.extend(rows_of(put, vec![("`ValidationException`", Lasting, invalid)]));
         }
     }
+    // The repository is marked until it has its policies; one that another run has made is looked at for that mark.
+    let untag = call("UntagResource", TARGET, State::EnsureRepository, Way::Stream);
+    let error = |code| Fault::new(untag.operation, 400, code);
+    rows.extend(rows_of(untag, of_any(untag.operation)));
+    rows.extend(rows_of(untag, of_repository(untag.operation)));
+    rows.extend(rows_of(
+        untag,
+        vec![
+            ("`InvalidTagParameterException`", Lasting, error("InvalidTagParameterException")),
+            ("`TooManyTagsException`", Lasting, error("TooManyTagsException")),
+        ],
+    ));
+    let tags = call("ListTagsForResource", TARGET, State::EnsureRepository, Way::Stream);
+    let mut found = rows_of(tags, of_any(tags.operation));
+    found.extend(rows_of(tags, of_repository(tags.operation)));
+    let faster = Fault::new("CreateRepository", 400, "RepositoryAlreadyExistsException").after_effect();
+    let faster = faster.in_region(TARGET);
+    rows.extend(found.into_iter().map(|row| Row { before: Some(faster.clone()), ..row }));
     rows
 }
 
