@@ -11,7 +11,7 @@ run "what_may_be_written_is_written_here" {
   variables {
     rules = {
       release-images = {
-        repositories = { include = ["prod/*", "prod/a.b-c_d"], exclude = ["prod/scratch-*", "prod/dr/*"] }
+        repositories = { include = ["prod/*", "prod/a.b-c_d", "prod/a--b/a__b"], exclude = ["prod/scratch-*", "prod/dr/*"] }
         tags         = { include = ["v*", "latest", "*.*.*", "_x"], exclude = ["*-rc*"] }
         untagged     = true
         targets = [
@@ -42,7 +42,15 @@ run "what_may_be_written_is_written_here" {
       }
       one = {
         repositories = { include = ["base"] }
-        targets      = [{ region = "us-west-2", repository = "fixed/name" }]
+        targets = [
+          { region = "us-west-2", repository = "fixed/name" },
+          { region = "ca-west-1", repository = "a--b/a__b/c---d.e" },
+          { region = "ca-west-1", repository = format("%0256d", 0) },
+        ]
+      }
+      two = {
+        repositories = { include = ["zz", format("%0256d", 0), "*"], exclude = ["z*", "*--*", "*_*", "prod/*"] }
+        targets      = [{ region = "ca-central-1" }]
       }
       a2345678901234567890123456789 = {
         repositories        = { exclude = ["mirror/*", "dr/*", "fixed/name", "prod/*", "a*"] }
@@ -269,7 +277,7 @@ run "filters" {
     rules = {
       a = { repositories = { include = [] }, targets = [{ region = "us-east-1" }] }
       b = { tags = { include = [] }, targets = [{ region = "us-east-1" }] }
-      c = { repositories = { include = ["prod/App", "prod/app-?"], exclude = ["prod/**", ""] }, targets = [{ region = "us-east-1" }] }
+      c = { repositories = { include = ["prod/App", "prod/app-?", "z", "prod//app", format("%0257d", 0), "/*"], exclude = ["prod/**", "", "*-", "*._*"] }, targets = [{ region = "us-east-1" }] }
       d = { tags = { include = ["-x", "v**"], exclude = ["a/b", "x{%"] }, targets = [{ region = "us-east-1" }] }
       e = { targets = [] }
     }
@@ -284,7 +292,7 @@ run "filters" {
         "rule b: tags.include is empty; leave it out for all of them.",
       ],
       [
-        for pattern in ["prod/App", "prod/app-?", "prod/**", ""] :
+        for pattern in ["prod/App", "prod/app-?", "z", "prod//app", format("%0257d", 0), "/*", "prod/**", "", "*-", "*._*"] :
         "rule c: a repository is a name such as prod/app or a pattern such as prod/*, of lower-case letters, digits, . _ - / and single *; \"${pattern}\" is neither."
       ],
       [
@@ -365,9 +373,15 @@ run "names_at_a_target" {
     rules = {
       pattern = { repositories = { include = ["prod/*"] }, targets = [{ region = "us-east-1", repository = "fixed/pattern" }] }
       two     = { repositories = { include = ["prod/a", "prod/b"] }, targets = [{ region = "us-east-1", repository = "fixed/two" }] }
-      name    = { repositories = { include = ["test/a"] }, targets = [{ region = "us-east-1", repository = "fixed/" }] }
-      prefix  = { repositories = { include = ["test/b"] }, targets = [{ region = "us-east-1", repository_prefix = "" }] }
-      star    = { repositories = { include = ["test/c"] }, targets = [{ region = "us-east-1", repository_prefix = "*/" }] }
+      name = {
+        repositories = { include = ["test/a"] }
+        targets = [
+          for index, name in ["fixed/", "z", "platform/a.-b", "a___b", "a//b", "fixed/*", format("%0300d", 0)] :
+          { region = "us-west-${index}", repository = name }
+        ]
+      }
+      prefix = { repositories = { include = ["test/b"] }, targets = [{ region = "us-east-1", repository_prefix = "" }] }
+      star   = { repositories = { include = ["test/c"] }, targets = [{ region = "us-east-1", repository_prefix = "*/" }] }
       from = {
         repositories = { include = ["test/d"] }
         targets      = [{ region = "eu-west-1", replace_prefix = { from = "prod/", to = "dr/" } }]
@@ -388,6 +402,12 @@ run "names_at_a_target" {
   assert {
     condition = output.problems == [
       "rule name, targets[0]: a repository is a name such as mirror/app; \"fixed/\" is none.",
+      "rule name, targets[1]: a repository is a name such as mirror/app; \"z\" is none.",
+      "rule name, targets[2]: a repository is a name such as mirror/app; \"platform/a.-b\" is none.",
+      "rule name, targets[3]: a repository is a name such as mirror/app; \"a___b\" is none.",
+      "rule name, targets[4]: a repository is a name such as mirror/app; \"a//b\" is none.",
+      "rule name, targets[5]: a repository is a name such as mirror/app; \"fixed/*\" is none.",
+      "rule name, targets[6]: a repository is a name such as mirror/app; \"${format("%0300d", 0)}\" is none.",
       "rule pattern, targets[0]: a repository has one name there, so the rule includes exactly one, and by its name.",
       "rule two, targets[0]: a repository has one name there, so the rule includes exactly one, and by its name.",
       "rule from, targets[0]: replace_prefix.from is not how each of repositories.include begins.",
@@ -510,8 +530,8 @@ run "repositories_that_are_mixed_up" {
       b-other   = { repositories = { include = ["d/*"] }, targets = [{ region = "eu-west-2" }] }
       c-within  = { repositories = { include = ["e/*"] }, targets = [{ region = "eu-west-3", repository_prefix = "f/" }] }
       c-other   = { repositories = { include = ["f/*"] }, targets = [{ region = "eu-west-3" }] }
-      d-fixed   = { repositories = { include = ["g/y"] }, targets = [{ region = "us-east-1", repository = "z" }] }
-      d-other   = { repositories = { include = ["h/y"] }, targets = [{ region = "us-east-1", repository = "z" }] }
+      d-fixed   = { repositories = { include = ["g/y"] }, targets = [{ region = "us-east-1", repository = "zz" }] }
+      d-other   = { repositories = { include = ["h/y"] }, targets = [{ region = "us-east-1", repository = "zz" }] }
       e-inverse = { repositories = { include = ["i/*"] }, targets = [{ region = "us-east-2", repository_prefix = "j/" }] }
       e-same    = { repositories = { include = ["i/y"] }, targets = [{ region = "us-east-2", replace_prefix = { from = "i/", to = "j/i/" } }] }
       f-here    = { repositories = { include = ["k/*"] }, targets = [{ region = "us-west-1", repository_prefix = "l/" }] }
@@ -531,7 +551,7 @@ run "repositories_that_are_mixed_up" {
         ["a-equal", "a/*", "x/*", "eu-west-1", "b/*", "a-other"],
         ["b-fixed", "c/y", "d/y", "eu-west-2", "d/y", "b-other"],
         ["c-within", "e/*", "f/e/*", "eu-west-3", "f/e/*", "c-other"],
-        ["d-fixed", "g/y", "z", "us-east-1", "h/y", "d-other"],
+        ["d-fixed", "g/y", "zz", "us-east-1", "h/y", "d-other"],
       ] : "rule ${line[0]}, targets[0]: ${line[1]} would be ${line[2]} in 123456789012 ${line[3]}, and so would ${line[4]} by rule ${line[5]}, targets[0]; exclude ${line[4]} from rule ${line[5]}, or rename one of them."
     ]
     error_message = "The problems are others: ${join("\n", output.problems)}"

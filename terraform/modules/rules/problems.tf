@@ -3,10 +3,21 @@
 locals {
   region_pattern = "^[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}$"
 
+  # ECR's grammar of names, and how long they are, with the one pattern that is shorter. A pattern takes in some name if it is one
+  # itself with a letter for each *: whatever else a * stands for there, a letter can do.
+  repository_name   = "^[a-z0-9]+(([.]|__?|-+|/)[a-z0-9]+)*$"
+  repository_length = "^(.{2,256}|[*])$"
+
   # EventBridge rejects "**", and neither it nor IAM may read another character as a wildcard.
-  repository_pattern = "^[a-z0-9*][a-z0-9*._/-]{0,255}$"
-  repository_name    = "^([a-z0-9]+([._-]+[a-z0-9]+)*/)*[a-z0-9]+([._-]+[a-z0-9]+)*$"
-  tag_pattern        = "^[a-zA-Z0-9_*][a-zA-Z0-9._*-]{0,127}$"
+  repository_patterns = {
+    for pattern in distinct(flatten([for rule in local.rules : concat(rule.repositories.include, rule.repositories.exclude)])) :
+    pattern => (
+      can(regex(local.repository_name, replace(pattern, "*", "a")))
+      && can(regex(local.repository_length, pattern))
+      && !strcontains(pattern, "**")
+    )
+  }
+  tag_pattern = "^[a-zA-Z0-9_*][a-zA-Z0-9._*-]{0,127}$"
 
   # Step Functions carries 256 KiB from state to state, of which the rules may take their part; one of them goes to each target.
   largest_rule  = 60000
@@ -46,7 +57,7 @@ locals {
         for pattern in concat(rule.repositories.include, rule.repositories.exclude) : join(" ", [
           "rule ${name}: a repository is a name such as prod/app or a pattern such as prod/*, of lower-case letters, digits, . _ - /",
           "and single *; \"${pattern}\" is neither.",
-        ]) if !can(regex(local.repository_pattern, pattern)) || strcontains(pattern, "**")
+        ]) if !local.repository_patterns[pattern]
       ]
     ]),
     flatten([

@@ -13,7 +13,9 @@ locals {
   rename_problems = concat(
     [
       for target in local.targets : "${target.label}: a repository is a name such as mirror/app; \"${target.fixed}\" is none."
-      if target.fixed != null && !can(regex(local.repository_name, target.fixed))
+      if target.fixed != null && !(
+        can(regex(local.repository_name, target.fixed)) && can(regex(local.repository_length, target.fixed))
+      )
     ],
     [
       for target in local.targets : "${target.label}: a repository has one name there, so the rule includes exactly one, and by its name."
@@ -47,8 +49,9 @@ locals {
     ]),
     [
       for name in local.names : "${name.label}: ${name.source} would be called \"${name.target}\" there, which is no repository's name."
-      if name.fixed == null && (!can(regex(local.repository_pattern, name.target)) || strcontains(name.target, "**"))
-      && can(regex(local.repository_pattern, name.source)) && !strcontains(name.source, "**")
+      if name.fixed == null && local.repository_patterns[name.source] && !(
+        can(regex(local.repository_name, replace(name.target, "*", "a"))) && can(regex(local.repository_length, name.target))
+      )
     ],
 
     # Copies that are copied again.
