@@ -390,6 +390,25 @@ run "names_at_a_target" {
         repositories = { include = ["test/*"] }
         targets      = [{ region = "eu-west-2", replace_prefix = { from = "*", to = "Dr/" } }]
       }
+      prefixes = {
+        repositories = { include = ["test/f"] }
+        targets = [
+          for index, prefix in ["mirror//", "mirror/-/", "mirror/a-_"] : { region = "us-south-${index}", repository_prefix = prefix }
+        ]
+      }
+      to = {
+        repositories = { include = ["test/g-*", "test/gh"] }
+        targets = [
+          for index, to in ["dr//", "dr/-/", "dr.", "dr/"] : { region = "us-north-${index}", replace_prefix = { from = "test/g", to = to } }
+        ]
+      }
+      long = {
+        repositories = { include = ["test/h", "test/i/*"] }
+        targets = [
+          { region = "ca-west-1", repository_prefix = "${format("%0250d", 0)}/" },
+          { region = "ca-west-1", repository_prefix = "${format("%0247d", 0)}/" },
+        ]
+      }
       nothing = {
         repositories = { include = ["test/e"] }
         targets      = [{ region = "eu-west-3", replace_prefix = { from = "test/e", to = "" } }]
@@ -412,12 +431,28 @@ run "names_at_a_target" {
       "rule two, targets[0]: a repository has one name there, so the rule includes exactly one, and by its name.",
       "rule from, targets[0]: replace_prefix.from is not how each of repositories.include begins.",
       "rule letters, targets[0]: replace_prefix.from has lower-case letters, digits and . _ - / and is not empty.",
-      "rule letters, targets[0]: replace_prefix.to has lower-case letters, digits and . _ - /",
+      "rule letters, targets[0]: replace_prefix.to is how a name can begin, such as dr/, or empty.",
       "rule letters, targets[0]: replace_prefix.from is not how each of repositories.include begins.",
-      "rule prefix, targets[0]: a repository_prefix has lower-case letters, digits and . _ - / and is not empty.",
-      "rule star, targets[0]: a repository_prefix has lower-case letters, digits and . _ - / and is not empty.",
+      "rule prefix, targets[0]: a repository_prefix is how a name can begin, such as mirror/, and is not empty.",
+      "rule prefixes, targets[0]: a repository_prefix is how a name can begin, such as mirror/, and is not empty.",
+      "rule prefixes, targets[1]: a repository_prefix is how a name can begin, such as mirror/, and is not empty.",
+      "rule prefixes, targets[2]: a repository_prefix is how a name can begin, such as mirror/, and is not empty.",
+      "rule star, targets[0]: a repository_prefix is how a name can begin, such as mirror/, and is not empty.",
+      "rule to, targets[0]: replace_prefix.to is how a name can begin, such as dr/, or empty.",
+      "rule to, targets[1]: replace_prefix.to is how a name can begin, such as dr/, or empty.",
       "rule letters, targets[0]: test/* would be called \"Dr/test/*\" there, which is no repository's name.",
+      "rule long, targets[0]: test/h would be called \"${format("%0250d", 0)}/test/h\" there, which is no repository's name.",
+      "rule long, targets[0]: test/i/* would be called \"${format("%0250d", 0)}/test/i/*\" there, which is no repository's name.",
       "rule nothing, targets[0]: test/e would be called \"\" there, which is no repository's name.",
+      "rule prefixes, targets[0]: test/f would be called \"mirror//test/f\" there, which is no repository's name.",
+      "rule prefixes, targets[1]: test/f would be called \"mirror/-/test/f\" there, which is no repository's name.",
+      "rule prefixes, targets[2]: test/f would be called \"mirror/a-_test/f\" there, which is no repository's name.",
+      "rule to, targets[0]: test/g-* would be called \"dr//-*\" there, which is no repository's name.",
+      "rule to, targets[0]: test/gh would be called \"dr//h\" there, which is no repository's name.",
+      "rule to, targets[1]: test/g-* would be called \"dr/-/-*\" there, which is no repository's name.",
+      "rule to, targets[1]: test/gh would be called \"dr/-/h\" there, which is no repository's name.",
+      "rule to, targets[2]: test/g-* would be called \"dr.-*\" there, which is no repository's name.",
+      "rule to, targets[3]: test/g-* would be called \"dr/-*\" there, which is no repository's name.",
       "rule two, targets[0]: prod/a would be fixed/two in 123456789012 us-east-1, and so would prod/b by rule two, targets[0]; exclude prod/b from rule two, or rename one of them.",
     ]
     error_message = "The problems are others: ${join("\n", output.problems)}"

@@ -26,16 +26,19 @@ locals {
         for index, target in rule.targets : [
           for problem in [
             {
-              found = target.repository_prefix != null && !can(regex("^[a-z0-9][a-z0-9._/-]*$", target.repository_prefix))
-              text  = "a repository_prefix has lower-case letters, digits and . _ - / and is not empty."
+              # With the shortest name there could be.
+              found = target.repository_prefix != null && !(
+                can(regex(local.repository_name, "${coalesce(target.repository_prefix, "-")}a"))
+              )
+              text = "a repository_prefix is how a name can begin, such as mirror/, and is not empty."
             },
             {
               found = target.replace_prefix != null && !can(regex("^[a-z0-9][a-z0-9._/-]*$", target.replace_prefix.from))
               text  = "replace_prefix.from has lower-case letters, digits and . _ - / and is not empty."
             },
             {
-              found = target.replace_prefix != null && !can(regex("^([a-z0-9][a-z0-9._/-]*)?$", target.replace_prefix.to))
-              text  = "replace_prefix.to has lower-case letters, digits and . _ - /"
+              found = target.replace_prefix != null && !can(regex(local.repository_name, "${target.replace_prefix.to}a"))
+              text  = "replace_prefix.to is how a name can begin, such as dr/, or empty."
             },
             {
               found = target.replace_prefix != null && !alltrue([
