@@ -100,9 +100,9 @@ impl Failed {
         named(&self.name)
     }
 
-    /// How often the state ran since it was entered.
+    /// How often the state ended with this error since it was entered: others before it are the machine's, which may be busy.
     pub(crate) fn attempts(&self) -> usize {
-        self.tried_again.len() + 1
+        self.tried_again.iter().filter(|error| **error == self.name).count() + 1
     }
 
     /// Whether its function was killed, again and again.
