@@ -176,7 +176,7 @@ run "what_the_state_machine_is_given" {
           tag_mutability_exclusions = ["latest*"]
           scan_on_push              = false
           tags                      = { team = "x" }
-          lifecycle_policy          = "{\"rules\": []}"
+          lifecycle_policy          = format("%-100s", "{\"rules\": []}")
           repository_policy         = "{\"Version\": \"2012-10-17\"}"
         }
       }
@@ -229,7 +229,7 @@ run "what_the_state_machine_is_given" {
           tagMutabilityExclusions = ["latest*"]
           scanOnPush              = false
           tags                    = { team = "x" }
-          lifecyclePolicy         = "{\"rules\": []}"
+          lifecyclePolicy         = format("%-100s", "{\"rules\": []}")
           repositoryPolicy        = "{\"Version\": \"2012-10-17\"}"
         }
       })

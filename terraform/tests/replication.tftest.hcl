@@ -113,7 +113,7 @@ run "the_state_machine_has_the_rules" {
         repositories = { include = ["prod/*"] }
         targets      = [{ region = "eu-west-1", repository_prefix = "mirror/", settings = "sync" }]
         # What a template would take for its own, and what JSON and HTML escape.
-        repository_settings = { lifecycle_policy = "{\"$${a}\": \"%%{b} <c> \\\"d\\\" $states.input\"}" }
+        repository_settings = { lifecycle_policy = "{\"$${a}\": \"%%{b} <c> \\\"d\\\" $states.input, and as long as ECR wants a policy to be: a hundred characters or more\"}" }
       }
     }
   }
@@ -134,7 +134,7 @@ run "the_state_machine_has_the_rules" {
           tags               = { include = ["*"], exclude = [] }
           untagged           = false
           targets            = [{ region = "eu-west-1", repository = { prefix = "mirror/" }, settings = "sync" }]
-          repositorySettings = { lifecyclePolicy = "{\"$${a}\": \"%%{b} <c> \\\"d\\\" $states.input\"}" }
+          repositorySettings = { lifecyclePolicy = "{\"$${a}\": \"%%{b} <c> \\\"d\\\" $states.input, and as long as ECR wants a policy to be: a hundred characters or more\"}" }
         }
       }
     })

@@ -35,8 +35,8 @@ run "what_may_be_written_is_written_here" {
           tag_mutability            = "IMMUTABLE_WITH_EXCLUSION"
           tag_mutability_exclusions = ["latest*", "*dev*", "a._-Z9"]
           scan_on_push              = true
-          tags                      = { team = "x", "Über uns" = "", "a:b/c=d+e-f@g.h_i" = "1 2" }
-          lifecycle_policy          = "{\"rules\":[]}"
+          tags                      = { team = "x", "Über uns" = "", "a:b/c=d+e-f@g.h_i" = "1 2", "an-aws:x" = "aws:x" }
+          lifecycle_policy          = format("%-100s", "{\"rules\":[]}")
           repository_policy         = "{\"Version\":\"2012-10-17\"}"
         }
       }
@@ -664,11 +664,18 @@ run "repository_settings" {
         i-tags       = { tags = { for number in range(51) : "tag-${number}" => "x" } }
         j-key        = { tags = { "a#b" = "x" } }
         k-value      = { tags = { ab = format("%0257d", 0) } }
-        l-lifecycle  = { lifecycle_policy = "rules" }
-        m-longer     = { lifecycle_policy = jsonencode(format("%030719d", 0)) }
+        k-aws        = { tags = { "aws:created" = "x" } }
+        k-aws-too    = { tags = { a = "x", "AWS:b" = "x" } }
+        k-incomplete = { tags = { "ecr-replicator:incomplete" = "" } }
+        l-lifecycle  = { lifecycle_policy = format("%100s", "rules") }
+        l-list       = { lifecycle_policy = format("%100s", "[]") }
+        l-null       = { lifecycle_policy = format("%100s", "null") }
+        l-number     = { lifecycle_policy = format("%100s", "5") }
+        m-longer     = { lifecycle_policy = format("%30721s", "{}") }
+        m-shorter    = { lifecycle_policy = format("%99s", "{}") }
         n-policy     = { repository_policy = "{" }
         o-longer     = { repository_policy = jsonencode(format("%010239d", 0)) }
-        p-expression = { lifecycle_policy = "{\"a\": \"{% $states.input %}\"}" }
+        p-expression = { lifecycle_policy = format("%100s", "{\"a\": \"{% $states.input %}\"}") }
       } : name => { targets = [{ region = "us-east-1", settings = name == "a-none" ? "none" : "create" }], repository_settings = settings }
     }
   }
@@ -687,9 +694,16 @@ run "repository_settings" {
       "rule h-stars, repository_settings: a tag_mutability_exclusion has 1 to 128 letters, digits and . _ - with at most two *.",
       "rule i-tags, repository_settings: there are at most 50 tags, each a key of 1 to 128 and a value of 0 to 256 letters, digits, spaces and _ . : / = + - @",
       "rule j-key, repository_settings: there are at most 50 tags, each a key of 1 to 128 and a value of 0 to 256 letters, digits, spaces and _ . : / = + - @",
+      "rule k-aws, repository_settings: no tag's key begins with aws:, which is AWS's own, or is ecr-replicator:incomplete, which marks what is not complete.",
+      "rule k-aws-too, repository_settings: no tag's key begins with aws:, which is AWS's own, or is ecr-replicator:incomplete, which marks what is not complete.",
+      "rule k-incomplete, repository_settings: no tag's key begins with aws:, which is AWS's own, or is ecr-replicator:incomplete, which marks what is not complete.",
       "rule k-value, repository_settings: there are at most 50 tags, each a key of 1 to 128 and a value of 0 to 256 letters, digits, spaces and _ . : / = + - @",
-      "rule l-lifecycle, repository_settings: a lifecycle_policy is JSON of at most 30720 characters.",
-      "rule m-longer, repository_settings: a lifecycle_policy is JSON of at most 30720 characters.",
+      "rule l-lifecycle, repository_settings: a lifecycle_policy is a JSON object of 100 to 30720 characters.",
+      "rule l-list, repository_settings: a lifecycle_policy is a JSON object of 100 to 30720 characters.",
+      "rule l-null, repository_settings: a lifecycle_policy is a JSON object of 100 to 30720 characters.",
+      "rule l-number, repository_settings: a lifecycle_policy is a JSON object of 100 to 30720 characters.",
+      "rule m-longer, repository_settings: a lifecycle_policy is a JSON object of 100 to 30720 characters.",
+      "rule m-shorter, repository_settings: a lifecycle_policy is a JSON object of 100 to 30720 characters.",
       "rule n-policy, repository_settings: a repository_policy is JSON of at most 10240 characters.",
       "rule o-longer, repository_settings: a repository_policy is JSON of at most 10240 characters.",
       "rule p-expression: no text may have {% in it, with which the state machine's expressions begin.",
@@ -723,12 +737,12 @@ run "more_than_one_execution_carries" {
       many-and-large = {
         repositories        = { include = ["prod/*"] }
         targets             = [for number in range(50) : { region = "eu-west-1", repository_prefix = "copy-${number}/" }]
-        repository_settings = { lifecycle_policy = jsonencode(format("%030000d", 0)), repository_policy = jsonencode(format("%010000d", 0)) }
+        repository_settings = { lifecycle_policy = jsonencode({ a = format("%029992d", 0) }), repository_policy = jsonencode(format("%010000d", 0)) }
       }
       fewer-and-large = {
         repositories        = { include = ["test/*"] }
         targets             = [for number in range(45) : { region = "eu-west-1", repository_prefix = "copy-${number}/" }]
-        repository_settings = { lifecycle_policy = jsonencode(format("%030000d", 0)), repository_policy = jsonencode(format("%010000d", 0)) }
+        repository_settings = { lifecycle_policy = jsonencode({ a = format("%029992d", 0) }), repository_policy = jsonencode(format("%010000d", 0)) }
       }
     }
   }
@@ -754,7 +768,7 @@ run "more_than_the_state_machine_carries" {
       for number in range(7) : "rule-${number}" => {
         repositories        = { include = ["prod/*"] }
         targets             = [{ region = "eu-west-1" }]
-        repository_settings = { lifecycle_policy = jsonencode(format("%030000d", 0)) }
+        repository_settings = { lifecycle_policy = jsonencode({ a = format("%029992d", 0) }) }
       }
     }
   }

@@ -181,11 +181,19 @@ locals {
             text = "there are at most 50 tags, each a key of 1 to 128 and a value of 0 to 256 letters, digits, spaces and _ . : / = + - @"
           },
           {
+            found = anytrue([
+              for key in keys(coalesce(rule.repository_settings.tags, {})) :
+              startswith(lower(key), "aws:") || key == "ecr-replicator:incomplete"
+            ])
+            text = "no tag's key begins with aws:, which is AWS's own, or is ecr-replicator:incomplete, which marks what is not complete."
+          },
+          {
             found = rule.repository_settings.lifecycle_policy != null && !(
-              can(jsondecode(rule.repository_settings.lifecycle_policy))
+              can(keys(jsondecode(rule.repository_settings.lifecycle_policy)))
+              && try(length(rule.repository_settings.lifecycle_policy) >= 100, false)
               && try(length(rule.repository_settings.lifecycle_policy) <= 30720, false)
             )
-            text = "a lifecycle_policy is JSON of at most 30720 characters."
+            text = "a lifecycle_policy is a JSON object of 100 to 30720 characters."
           },
           {
             found = rule.repository_settings.repository_policy != null && !(
