@@ -752,8 +752,32 @@ run "more_than_one_execution_carries" {
   assert {
     condition = output.problems == [
       "rule many: it has more targets than an execution can carry: 61, and 60 is the most; make several rules of it.",
-      "rule large: it has more targets or settings than an execution can carry: 61053 characters as JSON, and 60000 is the most.",
-      "rule many-and-large: it has more targets or settings than an execution can carry: 44083 characters as JSON, and 43000 is the most.",
+      "rule large: it has more targets or settings than an execution can carry: 61053 bytes as JSON, and 60000 is the most.",
+      "rule many-and-large: it has more targets or settings than an execution can carry: 44083 bytes as JSON, and 43000 is the most.",
+    ]
+    error_message = "The problems are others: ${join("\n", output.problems)}"
+  }
+}
+
+run "more_bytes_than_one_execution_carries" {
+  command = plan
+  module { source = "./modules/rules" }
+
+  variables {
+    rules = {
+      all = {
+        targets = [{ region = "eu-west-1" }]
+        # Of two bytes each.
+        repository_settings = { lifecycle_policy = jsonencode({ a = replace(format("%30000s", ""), " ", "ü") }) }
+      }
+    }
+  }
+
+  expect_failures = [output.rules]
+
+  assert {
+    condition = output.problems == [
+      "rule all: it has more targets or settings than an execution can carry: 60213 bytes as JSON, and 60000 is the most.",
     ]
     error_message = "The problems are others: ${join("\n", output.problems)}"
   }
@@ -768,7 +792,7 @@ run "more_than_the_state_machine_carries" {
       for number in range(7) : "rule-${number}" => {
         repositories        = { include = ["prod/*"] }
         targets             = [{ region = "eu-west-1" }]
-        repository_settings = { lifecycle_policy = jsonencode({ a = format("%029992d", 0) }) }
+        repository_settings = { lifecycle_policy = jsonencode({ a = replace(format("%14996s", ""), " ", "ü") }) }
       }
     }
   }
@@ -777,7 +801,7 @@ run "more_than_the_state_machine_carries" {
 
   assert {
     condition = output.problems == [
-      "All rules together have more targets or settings than the state machine can carry: 211541 characters as JSON, and 200000 is the most.",
+      "All rules together have more targets or settings than the state machine can carry: 211541 bytes as JSON, and 200000 is the most.",
     ]
     error_message = "The problems are others: ${join("\n", output.problems)}"
   }

@@ -220,6 +220,12 @@ locals {
     )
   }
 
+  # In bytes, which Step Functions counts; Terraform's length has characters.
+  sizes = {
+    for name, definition in local.definitions : name => floor(length(trim(base64encode(jsonencode(definition)), "=")) * 3 / 4)
+  }
+  size_of_all = floor(length(trim(base64encode(jsonencode(local.definitions)), "=")) * 3 / 4)
+
   size_problems = concat(
     [
       for name, rule in local.rules : join(" ", [
@@ -228,15 +234,15 @@ locals {
       ]) if length(rule.targets) > local.most_targets
     ],
     [
-      for name, definition in local.definitions : join(" ", [
+      for name, size in local.sizes : join(" ", [
         "rule ${name}: it has more targets or settings than an execution can carry:",
-        "${length(jsonencode(definition))} characters as JSON, and ${local.largest_rules_of[name]} is the most.",
-      ]) if length(jsonencode(definition)) > local.largest_rules_of[name]
+        "${size} bytes as JSON, and ${local.largest_rules_of[name]} is the most.",
+      ]) if size > local.largest_rules_of[name]
     ],
     [
-      for size in [length(jsonencode(local.definitions))] : join(" ", [
+      for size in [local.size_of_all] : join(" ", [
         "All rules together have more targets or settings than the state machine can carry:",
-        "${size} characters as JSON, and ${local.largest_rules} is the most.",
+        "${size} bytes as JSON, and ${local.largest_rules} is the most.",
       ]) if size > local.largest_rules
     ],
   )
