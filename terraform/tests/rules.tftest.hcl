@@ -16,7 +16,7 @@ run "what_may_be_written_is_written_here" {
         untagged     = true
         targets = [
           { region = "eu-west-1" },
-          { region = "us-gov-west-1", repository_prefix = "mirror/" },
+          { region = "us-west-1", repository_prefix = "mirror/" },
           { region = "us-east-2", replace_prefix = { from = "prod/", to = "dr/" } },
           { region = "ap-south-1", replace_prefix = { from = "prod/", to = "" } },
           { region = "eu-central-1", replace_prefix = { from = "prod/", to = "prod/dr/" } },
@@ -54,7 +54,7 @@ run "what_may_be_written_is_written_here" {
       }
       a2345678901234567890123456789 = {
         repositories        = { exclude = ["mirror/*", "dr/*", "fixed/name", "prod/*", "a*"] }
-        targets             = [{ region = "eu-west-1" }, { region = "us-east-2" }, { region = "us-gov-west-1" }]
+        targets             = [{ region = "eu-west-1" }, { region = "us-east-2" }, { region = "us-west-1" }]
         repository_settings = { tag_mutability = "MUTABLE" }
       }
     }
@@ -360,6 +360,60 @@ run "targets" {
       "rule all, targets[13]: without a role_arn, another account's repositories must be there already: the settings must be none.",
       "rule all, targets[14]: a kms_key_arn is for repositories that are made here, and settings are none.",
       "rule all, targets[15]: repository, repository_prefix and replace_prefix exclude each other.",
+    ]
+    error_message = "The problems are others: ${join("\n", output.problems)}"
+  }
+}
+
+run "targets_in_another_partition" {
+  command = plan
+  module { source = "./modules/rules" }
+
+  variables {
+    rules = {
+      all = {
+        targets = [
+          for region in [
+            "cn-north-1", "us-gov-west-1", "us-iso-east-1", "us-isob-east-1", "us-isof-south-1", "eu-isoe-west-1", "eusc-de-east-1",
+            "us-east-1", "ap-south-1",
+          ] : { region = region }
+        ]
+      }
+    }
+  }
+
+  expect_failures = [output.rules]
+
+  assert {
+    condition = output.problems == [
+      for index, target in [
+        "cn-north-1 is in aws-cn",
+        "us-gov-west-1 is in aws-us-gov",
+        "us-iso-east-1 is in aws-iso",
+        "us-isob-east-1 is in aws-iso-b",
+        "us-isof-south-1 is in aws-iso-f",
+        "eu-isoe-west-1 is in aws-iso-e",
+        "eusc-de-east-1 is in aws-eusc",
+      ] : "rule all, targets[${index}]: a target is in the source's partition, aws; ${target}."
+    ]
+    error_message = "The problems are others: ${join("\n", output.problems)}"
+  }
+}
+
+run "targets_of_a_source_in_another_partition" {
+  command = plan
+  module { source = "./modules/rules" }
+
+  variables {
+    origin = { account_id = "123456789012", partition = "aws-cn", region = "cn-north-1" }
+    rules  = { all = { targets = [{ region = "eu-west-1" }, { region = "cn-northwest-1" }] } }
+  }
+
+  expect_failures = [output.rules]
+
+  assert {
+    condition = output.problems == [
+      "rule all, targets[0]: a target is in the source's partition, aws-cn; eu-west-1 is in aws.",
     ]
     error_message = "The problems are others: ${join("\n", output.problems)}"
   }

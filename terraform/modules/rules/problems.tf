@@ -3,6 +3,23 @@
 locals {
   region_pattern = "^[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}$"
 
+  # Regions whose names do not begin so are of the partition aws.
+  partitions = {
+    "cn-"      = "aws-cn"
+    "us-gov-"  = "aws-us-gov"
+    "us-iso-"  = "aws-iso"
+    "us-isob-" = "aws-iso-b"
+    "us-isof-" = "aws-iso-f"
+    "eu-isoe-" = "aws-iso-e"
+    "eusc-"    = "aws-eusc"
+  }
+  partition_of = {
+    for region in distinct(local.targets[*].region) : region => concat(
+      [for beginning, partition in local.partitions : partition if startswith(region, beginning)],
+      ["aws"],
+    )[0]
+  }
+
   # ECR's grammar of names, and how long they are, with the one pattern that is shorter. A pattern takes in some name if it is one
   # itself with a letter for each *: whatever else a * stands for there, a letter can do.
   repository_name   = "^[a-z0-9]+(([.]|__?|-+|/)[a-z0-9]+)*$"
@@ -78,6 +95,14 @@ locals {
           {
             found = !can(regex(local.region_pattern, target.region))
             text  = "a region is one such as eu-west-1; \"${target.region}\" is none."
+          },
+          {
+            # No credentials are good in two partitions.
+            found = can(regex(local.region_pattern, target.region)) && local.partition_of[target.region] != var.origin.partition
+            text = join(" ", [
+              "a target is in the source's partition, ${var.origin.partition};",
+              "${target.region} is in ${local.partition_of[target.region]}.",
+            ])
           },
           {
             found = target.registry_id != null && !can(regex("^[0-9]{12}$", target.registry_id))
