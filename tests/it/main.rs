@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 mod accounts;
+#[path = "../../picture/tests/it/browser.rs"]
+mod browser;
 mod convergence;
 mod copy_layers;
 mod dead_letters;
@@ -17,6 +19,7 @@ mod metrics;
 mod notifications;
 mod operator;
 mod permissions;
+mod picture;
 mod put_manifest;
 mod redrive;
 mod replication;

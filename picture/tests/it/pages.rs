@@ -78,7 +78,7 @@ async fn a_redriven_run_has_a_timeline_for_each_part() {
         read(&two_targets(|_, redriven| redriven), json!({"status": "SUCCEEDED", "stopDate": START + 7204.0})).await;
     let page = page(&run, true).unwrap();
     assert!(page.contains("https://eu-central-1.console.aws.amazon.com/states/home?region=eu-central-1#/v2/executions/details/arn:aws:states"));
-    assert!(!super::pages::page(&run, false).unwrap().contains("console.aws.amazon.com"));
+    assert!(!picture::page(&run, false).unwrap().contains("console.aws.amazon.com"));
     let Some(seen) = open(&page).await else { return };
     assert_eq!(seen.outcome, "succeeded");
     let slowest =
@@ -103,11 +103,13 @@ async fn a_redriven_run_has_a_timeline_for_each_part() {
 
 #[tokio::test]
 async fn sixty_targets_are_legible() {
-    let history = many_targets(60, &"a-long-name/".repeat(12), "AccessDenied", "not allowed to upload");
+    let history = many_targets(60, &["a-long-name"; 12].join("/"), "AccessDenied", "not allowed to upload");
     let described =
         json!({"status": "FAILED", "stopDate": START + 61.0, "error": "ReplicationIncomplete", "cause": "1 of 60"});
     let Some(seen) = open(&page(&read(&history, described).await, true).unwrap()).await else { return };
     assert_eq!((seen.lanes.len(), seen.targets.len()), (61, 60));
+    assert!(seen.targets[..59].iter().all(|row| row[3] == "✓ replicated"), "{:#?}", seen.targets);
+    assert_eq!((seen.targets[59][3].as_str(), seen.targets[59][9].as_str()), ("✕ failed", "AccessDenied"));
     let label = |lane: usize| seen.lanes[lane].bars[1].label.as_str();
     assert!((1..60).all(|lane| label(lane) == "CopyLayers"), "{:#?}", seen.lanes);
     assert_eq!(label(60), "✕", "of what is too short for its name");

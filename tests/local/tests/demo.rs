@@ -27,6 +27,12 @@ fn succeeded(output: &Output, targets: &[&str]) -> Value {
     let events = history["events"].as_array().unwrap();
     assert_eq!(events.last().unwrap()["type"], "ExecutionSucceeded");
 
+    let picture = fs::read_to_string(Path::new(DIRECTORY).join("run.html")).unwrap();
+    assert!(picture.contains(": succeeded</title>") && printed.contains("target/demo/run.html"), "{printed}");
+    for target in targets {
+        assert!(picture.contains(&format!("<b>{target}</b>")), "no lane for {target}");
+    }
+
     let report = read("report.json");
     assert!(printed.contains(report["image"]["digest"].as_str().unwrap()), "{printed}");
     let mut reported = Vec::new();
