@@ -62,7 +62,7 @@ pub(crate) async fn open(page: &str) -> Option<Seen> {
     chromium.arg(format!("--user-data-dir={}", home.path().join("profile").display()));
     chromium.arg(format!("--window-size={WIDTH},1000")).arg("--dump-dom").arg(frame);
     chromium.stdin(Stdio::null()).kill_on_drop(true);
-    let output = match timeout(PATIENCE, chromium.output()).await.expect("Chromium shows the page in time") {
+    let output = match timeout(PATIENCE, chromium.output()).await.unwrap() {
         Ok(output) => output,
         Err(problem) => {
             assert!(std::env::var_os("CI").is_none(), "Chromium is not installed: {problem}");
@@ -86,6 +86,8 @@ pub(crate) async fn open(page: &str) -> Option<Seen> {
         for bar in &lane.bars {
             let is_seen = bar.kind == "wait" || bar.width >= 3.0;
             assert!(is_seen && !bar.title.is_empty(), "{bar:?}");
+            // Not by its colour alone.
+            assert_eq!(bar.kind == "failed" && !bar.label.is_empty(), bar.label.starts_with('✕'), "{bar:?}");
         }
     }
     Some(seen)
