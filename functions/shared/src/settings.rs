@@ -569,7 +569,7 @@ mod tests {
         for text in ["\"", "ä", "\n"] {
             let repository = "r".repeat(256).parse().unwrap();
             let worst = Outcome {
-                retries: u64::MAX,
+                retries: 999,
                 target: Target::own("ap-southeast-1".parse().unwrap(), repository),
                 ensure: Some(Ensured {
                     created: false,
@@ -582,7 +582,7 @@ mod tests {
                     bytes_copied: 1 << 50,
                     duration_ms: 99_999_999,
                     layers_foreign: 10_000,
-                    shards: 9999,
+                    shards: 999,
                 },
                 put: None,
                 failure: Some(Failure {
