@@ -807,7 +807,7 @@ run "more_than_one_execution_carries" {
     condition = output.problems == [
       "rule many: it has more targets than an execution can carry: 61, and 60 is the most; make several rules of it.",
       "rule large: it has more targets or settings than an execution can carry: 61053 bytes as JSON, and 60000 is the most.",
-      "rule many-and-large: it has more targets or settings than an execution can carry: 44083 bytes as JSON, and 43000 is the most.",
+      "rule many-and-large: it has more targets or settings than an execution can carry: 44083 bytes as JSON, and 42500 is the most.",
     ]
     error_message = "The problems are others: ${join("\n", output.problems)}"
   }
