@@ -728,7 +728,8 @@ run "repository_settings" {
         m-longer     = { lifecycle_policy = format("%30721s", "{}") }
         m-shorter    = { lifecycle_policy = format("%99s", "{}") }
         n-policy     = { repository_policy = "{" }
-        o-longer     = { repository_policy = jsonencode(format("%010239d", 0)) }
+        n-number     = { repository_policy = "5" }
+        o-longer     = { repository_policy = jsonencode({ a = format("%010233d", 0) }) }
         p-expression = { lifecycle_policy = format("%100s", "{\"a\": \"{% $states.input %}\"}") }
       } : name => { targets = [{ region = "us-east-1", settings = name == "a-none" ? "none" : "create" }], repository_settings = settings }
     }
@@ -758,8 +759,9 @@ run "repository_settings" {
       "rule l-number, repository_settings: a lifecycle_policy is a JSON object of 100 to 30720 characters.",
       "rule m-longer, repository_settings: a lifecycle_policy is a JSON object of 100 to 30720 characters.",
       "rule m-shorter, repository_settings: a lifecycle_policy is a JSON object of 100 to 30720 characters.",
-      "rule n-policy, repository_settings: a repository_policy is JSON of at most 10240 characters.",
-      "rule o-longer, repository_settings: a repository_policy is JSON of at most 10240 characters.",
+      "rule n-number, repository_settings: a repository_policy is a JSON object of at most 10240 characters.",
+      "rule n-policy, repository_settings: a repository_policy is a JSON object of at most 10240 characters.",
+      "rule o-longer, repository_settings: a repository_policy is a JSON object of at most 10240 characters.",
       "rule p-expression: no text may have {% in it, with which the state machine's expressions begin.",
     ]
     error_message = "The problems are others: ${join("\n", output.problems)}"
@@ -791,12 +793,12 @@ run "more_than_one_execution_carries" {
       many-and-large = {
         repositories        = { include = ["prod/*"] }
         targets             = [for number in range(50) : { region = "eu-west-1", repository_prefix = "copy-${number}/" }]
-        repository_settings = { lifecycle_policy = jsonencode({ a = format("%029992d", 0) }), repository_policy = jsonencode(format("%010000d", 0)) }
+        repository_settings = { lifecycle_policy = jsonencode({ a = format("%029992d", 0) }), repository_policy = jsonencode({ a = format("%09992d", 0) }) }
       }
       fewer-and-large = {
         repositories        = { include = ["test/*"] }
         targets             = [for number in range(45) : { region = "eu-west-1", repository_prefix = "copy-${number}/" }]
-        repository_settings = { lifecycle_policy = jsonencode({ a = format("%029992d", 0) }), repository_policy = jsonencode(format("%010000d", 0)) }
+        repository_settings = { lifecycle_policy = jsonencode({ a = format("%029992d", 0) }), repository_policy = jsonencode({ a = format("%09992d", 0) }) }
       }
     }
   }

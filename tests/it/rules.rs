@@ -1,12 +1,16 @@
 //! Replication rules, end to end: what they select, by the very patterns that Terraform makes of them, and where that goes.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 
 use ecr_local::{RepositorySettings, RepositoryView, Role};
 use local_stack::{Execution, ExecutionStatus, LocalStack, Options, Sample};
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 use shared::contract::{Report, Status, TargetReport};
 use shared::names::Digest;
+use shared::rules::Filter;
 
 use crate::scene::{PATIENCE, REPOSITORY, Scene, TAG};
 use crate::world::LIFECYCLE_POLICY;
@@ -26,6 +30,9 @@ const EVERYTHING: &str = "everything";
 const RELEASES: &str = "releases";
 const SNAPSHOTS: &str = "no-snapshots";
 const TAGGED: &str = "tagged";
+const WITHIN: &str = "within-a-name";
+const VERSIONS: &str = "versions-and-untagged";
+const NO_SNAPSHOTS: &str = "no-snapshots-and-untagged";
 
 /// What is pushed: its repository, its tag, its artifact's media type; and the rules whose patterns let it through.
 type Push = (&'static str, Option<&'static str>, Option<&'static str>, &'static [&'static str]);
@@ -56,11 +63,30 @@ const PUSHES: &[Push] = &[
     // A platform of an index, or an image that nobody has tagged yet.
     ("prod/app", None, IMAGE, &[EVERYTHING]),
     ("prod/app", Some(""), Some("application/vnd.docker.container.image.v1+json"), &[EVERYTHING, SNAPSHOTS]),
+    // A wildcard within a name, and at its beginning, stands for any characters and for none.
+    ("a/x/b", Some("1.2.3"), IMAGE, &[EVERYTHING, SNAPSHOTS, TAGGED, WITHIN]),
+    ("a/x/y/b", Some("1.2.3-rc1"), IMAGE, &[EVERYTHING, SNAPSHOTS, TAGGED, WITHIN]),
+    ("app-release", Some("1.2.3"), IMAGE, &[EVERYTHING, SNAPSHOTS, TAGGED, WITHIN]),
+    ("a/x/b", Some("1.2"), IMAGE, &[EVERYTHING, SNAPSHOTS, TAGGED]),
+    ("a/b", Some("1.2.3"), IMAGE, &[EVERYTHING, SNAPSHOTS, TAGGED]),
+    ("a/x/bc", Some("1.2.3"), IMAGE, &[EVERYTHING, SNAPSHOTS, TAGGED]),
+    ("za/x/b", Some("1.2.3"), IMAGE, &[EVERYTHING, SNAPSHOTS, TAGGED]),
+    ("app-release2", Some("1.2.3"), IMAGE, &[EVERYTHING, SNAPSHOTS, TAGGED]),
+    ("a/x/b", None, IMAGE, &[EVERYTHING]),
+    ("a/x/b", None, SIGNATURE, &[EVERYTHING, SNAPSHOTS, TAGGED, WITHIN]),
+    // Images without a tag beside those of the tags that are selected.
+    ("untagged/app", Some("v1"), IMAGE, &[EVERYTHING, SNAPSHOTS, TAGGED, VERSIONS, NO_SNAPSHOTS]),
+    ("untagged/app", Some("latest"), IMAGE, &[EVERYTHING, SNAPSHOTS, TAGGED, NO_SNAPSHOTS]),
+    ("untagged/app", Some("v1-snapshot"), IMAGE, &[EVERYTHING, TAGGED, VERSIONS]),
+    ("untagged/app", None, IMAGE, &[EVERYTHING, VERSIONS, NO_SNAPSHOTS]),
+    ("untagged/app", Some(""), IMAGE, &[EVERYTHING, SNAPSHOTS, VERSIONS, NO_SNAPSHOTS]),
+    ("untagged/app", None, SIGNATURE, &[EVERYTHING, SNAPSHOTS, TAGGED, VERSIONS, NO_SNAPSHOTS]),
+    ("untagged/app", Some("sha256-0a.att"), None, &[EVERYTHING, SNAPSHOTS, TAGGED, VERSIONS, NO_SNAPSHOTS]),
     // In cosign's scheme the tag tells whose it is.
     ("prod/app", Some("sha256-0a.sig"), SIGNATURE, &[EVERYTHING, RELEASES, SNAPSHOTS, TAGGED]),
 ];
 
-fn event((repository, tag, artifact, _): &Push) -> Value {
+fn event(repository: &str, tag: Option<&str>, artifact: Option<&str>) -> Value {
     let mut detail = json!({
         "result": "SUCCESS", "repository-name": repository, "action-type": "PUSH", "image-digest": Digest::of(b"image"),
         "manifest-media-type": "application/vnd.oci.image.manifest.v1+json",
@@ -93,14 +119,31 @@ async fn a_rule_s_event_pattern_lets_through_what_the_rule_selects() {
             "targets": targets,
         },
         TAGGED: {"targets": targets},
+        WITHIN: {
+            "repositories": {"include": ["a/*/b", "*-release"]},
+            "tags": {"include": ["*.*.*"]},
+            "targets": targets,
+        },
+        VERSIONS: {
+            "repositories": {"include": ["untagged/*"]},
+            "tags": {"include": ["v*"]},
+            "untagged": true,
+            "targets": targets,
+        },
+        NO_SNAPSHOTS: {
+            "repositories": {"include": ["untagged/app"]},
+            "tags": {"exclude": ["*snapshot*"]},
+            "untagged": true,
+            "targets": targets,
+        },
     });
     let stack = LocalStack::start(Options { rules: Some(rules), ..Options::quick(&[]) }).await.unwrap();
     let mut wrong = Vec::new();
-    for push in PUSHES {
-        let through = stack.rules_for(&event(push)).await.unwrap();
-        let expected: BTreeSet<&str> = push.3.iter().copied().collect();
+    for &(repository, tag, artifact, rules) in PUSHES {
+        let through = stack.rules_for(&event(repository, tag, artifact)).await.unwrap();
+        let expected: BTreeSet<&str> = rules.iter().copied().collect();
         if through != expected {
-            wrong.push(format!("{push:?}: {through:?}"));
+            wrong.push(format!("{repository} {tag:?} {artifact:?}: {through:?}, not {expected:?}"));
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
@@ -113,10 +156,85 @@ async fn a_rule_s_event_pattern_lets_through_what_the_rule_selects() {
         ("/detail-type", "ECR Image Scan"),
         ("/source", "aws.s3"),
     ] {
-        let mut event = event(&PUSHES[0]);
+        let mut event = event("prod/app", Some("v1"), IMAGE);
         *event.pointer_mut(pointer).unwrap() = json!(value);
         assert_eq!(stack.rules_for(&event).await.unwrap(), BTreeSet::new(), "{pointer} {value}");
     }
+}
+
+/// Names of the pieces that [`FILTERS`] are made of, and of others.
+fn name() -> impl Strategy<Value = String> {
+    let piece = prop::sample::select(&["a", "b", "ab", "v", "1", "rc", "tmp"][..]);
+    let separator = prop::sample::select(&["", "/", ".", "-", "_"][..]);
+    prop::collection::vec((piece, separator), 1..5).prop_map(|pieces| {
+        let joined: String = pieces.iter().flat_map(|(piece, separator)| [*piece, *separator]).collect();
+        joined.trim_end_matches(['/', '.', '-', '_']).to_owned()
+    })
+}
+
+/// What is included, and what is excluded.
+const FILTERS: &[(&[&str], &[&str])] = &[
+    (&["*"], &[]),
+    (&["a", "v1"], &[]),
+    (&["a*"], &[]),
+    (&["*b"], &[]),
+    (&["a*b", "*-rc*"], &[]),
+    (&["*.*", "*/*/*"], &[]),
+    (&["*"], &["a", "*-rc*"]),
+    (&["*"], &["*b", "a/*"]),
+    (&["a*", "v*"], &["*tmp*", "a1"]),
+];
+
+/// What an event pattern can say of a filter: not what is both included and excluded.
+fn said(filter: &Value) -> Filter {
+    let mut said = filter.clone();
+    if filter["include"] != json!(["*"]) {
+        said["exclude"] = json!([]);
+    }
+    serde_json::from_value(said).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_s_event_pattern_means_what_its_filters_mean() {
+    // Every filter is one of repositories, beside another one of tags.
+    let filter = |place: usize| {
+        let (include, exclude) = FILTERS[place % FILTERS.len()];
+        json!({"include": include, "exclude": exclude})
+    };
+    let rules: serde_json::Map<String, Value> = (0..FILTERS.len())
+        .map(|place| {
+            let rule = json!({
+                "repositories": filter(place), "tags": filter(place * 2 + 3), "targets": [{"region": "eu-west-1"}],
+            });
+            (format!("rule-{place}"), rule)
+        })
+        .collect();
+    let options = Options { rules: Some(Value::Object(rules.clone())), ..Options::quick(&[]) };
+    let stack = LocalStack::start(options).await.unwrap();
+    let handle = tokio::runtime::Handle::current();
+    let mut runner =
+        TestRunner::new(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() });
+    let (accepted, refused) = (Cell::new(0), Cell::new(0));
+    let held = runner.run(&(name(), name()), |(repository, tag)| {
+        let event = event(&repository, Some(&tag), IMAGE);
+        let through = tokio::task::block_in_place(|| handle.block_on(stack.rules_for(&event))).unwrap();
+        for (rule, of_rule) in &rules {
+            let [repositories, tags] = [&of_rule["repositories"], &of_rule["tags"]];
+            let expected = said(repositories).selects(&repository) && said(tags).selects(&tag);
+            prop_assert_eq!(through.contains(rule.as_str()), expected, "{}: {}:{}", rule, repository, tag);
+            let counted = if expected { &accepted } else { &refused };
+            counted.set(counted.get() + 1);
+            // What resolve-image selects of it was let through.
+            let selects =
+                |filter: &Value, name: &str| serde_json::from_value::<Filter>(filter.clone()).unwrap().selects(name);
+            let selected = selects(repositories, &repository) && selects(tags, &tag);
+            prop_assert!(expected || !selected, "{}: {}:{}", rule, repository, tag);
+        }
+        Ok(())
+    });
+    held.unwrap();
+    let counts = [accepted.get(), refused.get()];
+    assert!(counts.iter().all(|count| *count > 50), "accepted and refused: {counts:?}");
 }
 
 /// The report of an execution, by its log as its output.

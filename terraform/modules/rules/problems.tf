@@ -222,10 +222,10 @@ locals {
           },
           {
             found = rule.repository_settings.repository_policy != null && !(
-              can(jsondecode(rule.repository_settings.repository_policy))
+              can(keys(jsondecode(rule.repository_settings.repository_policy)))
               && try(length(rule.repository_settings.repository_policy) <= 10240, false)
             )
-            text = "a repository_policy is JSON of at most 10240 characters."
+            text = "a repository_policy is a JSON object of at most 10240 characters."
           },
         ] : "rule ${name}, repository_settings: ${problem.text}" if problem.found
       ]
