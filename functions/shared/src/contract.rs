@@ -450,7 +450,7 @@ pub struct TargetReport {
     pub manifests_skipped: usize,
     /// Referrers put.
     pub referrers_copied: usize,
-    /// Referrers that were there.
+    /// Referrers that were there, or that the source has lost.
     pub referrers_skipped: usize,
     /// Referrers that the target refused, or that cannot be read.
     pub referrers_refused: usize,

@@ -69,8 +69,11 @@ where
     // Not as a `Value`: one cannot hold everything that is JSON, and what it cannot the runtime would refuse by its own name.
     let run = lambda_runtime::run(service_fn(async move |event: LambdaEvent<Box<RawValue>>| {
         let deadline = Deadline::at(SystemTime::UNIX_EPOCH + Duration::from_millis(event.context.deadline));
-        let answer = async || answer(handler(dependencies, decode(&*event.payload)?, deadline)).await;
-        answer().await.inspect_err(|failed| log(failed, event.payload.get()))
+        let handled = async {
+            let input = decode(&*event.payload)?;
+            handler(dependencies, input, deadline).await.map_err(|error| diagnostic(&error))
+        };
+        answer(handled).await.inspect_err(|failed| log(failed, event.payload.get()))
     }));
     // Boxed: optimized, the whole of it is more than the compiler computes a layout for.
     Box::pin(run).await
@@ -103,17 +106,14 @@ pub fn decode<'de, I: Deserialize<'de>>(payload: impl Deserializer<'de, Error: f
         .map_err(|error| named(ErrorName::InvalidInput, &format!("{}: {}", error.path(), error.inner())))
 }
 
-/// Runs a handler to its result, its error, or its panic.
-async fn answer<O, E: Named>(handler: impl Future<Output = Result<O, E>>) -> Result<O, Diagnostic> {
+/// Answers with what was `handled`: its result, its error, or its panic by name.
+async fn answer<O>(handled: impl Future<Output = Result<O, Diagnostic>>) -> Result<O, Diagnostic> {
     // Boxed: as one nested type, a whole function is more than the compiler computes a layout for.
-    match AssertUnwindSafe(handler.boxed_local()).catch_unwind().await {
-        Ok(result) => result.map_err(|error| diagnostic(&error)),
-        Err(panic) => {
-            let text =
-                panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-            Err(named(ErrorName::Internal, &format!("panic: {}", text.unwrap_or("no message"))))
-        }
-    }
+    AssertUnwindSafe(handled.boxed_local()).catch_unwind().await.unwrap_or_else(|panic| {
+        let text =
+            panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        Err(named(ErrorName::Internal, &format!("panic: {}", text.unwrap_or("no message"))))
+    })
 }
 
 #[cfg(test)]
@@ -122,10 +122,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{
-        contract::{Target, TargetInput},
-        manifest::ManifestError,
-    };
+    use crate::contract::{Target, TargetInput};
 
     /// JSON of every kind, and text that is none.
     fn payload() -> impl Strategy<Value = String> {
@@ -206,7 +203,7 @@ mod tests {
             if true {
                 panic!("{} broke", "https://bucket.example/layer?signature")
             } else {
-                Ok::<(), ManifestError>(())
+                Ok::<(), Diagnostic>(())
             }
         };
         let diagnostic = answer(panicking).await.unwrap_err();
