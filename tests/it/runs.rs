@@ -598,7 +598,8 @@ impl<'a> Run<'a> {
                     }),
                     Err(failed) => json!({"status": status_of(failed), "error": failed.name}),
                 };
-                let is_told = |(member, value): (&String, &Value)| target.is_some_and(|target| target[member] == *value);
+                let is_told =
+                    |(member, value): (&String, &Value)| target.is_some_and(|target| target[member] == *value);
                 if !expected.as_object().unwrap().iter().all(is_told) {
                     return Err(Bad::Unreported(format!("{region}: {expected}, and told is {target:?}")));
                 }

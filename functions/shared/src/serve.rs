@@ -110,8 +110,7 @@ pub fn decode<'de, I: Deserialize<'de>>(payload: impl Deserializer<'de, Error: f
 async fn answer<O>(handled: impl Future<Output = Result<O, Diagnostic>>) -> Result<O, Diagnostic> {
     // Boxed: as one nested type, a whole function is more than the compiler computes a layout for.
     AssertUnwindSafe(handled.boxed_local()).catch_unwind().await.unwrap_or_else(|panic| {
-        let text =
-            panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
         Err(named(ErrorName::Internal, &format!("panic: {}", text.unwrap_or("no message"))))
     })
 }
@@ -200,11 +199,7 @@ mod tests {
     #[tokio::test]
     async fn a_panic_has_a_name_that_the_state_machine_knows() {
         let panicking = async {
-            if true {
-                panic!("{} broke", "https://bucket.example/layer?signature")
-            } else {
-                Ok::<(), Diagnostic>(())
-            }
+            if true { panic!("{} broke", "https://bucket.example/layer?signature") } else { Ok::<(), Diagnostic>(()) }
         };
         let diagnostic = answer(panicking).await.unwrap_err();
         assert_eq!(diagnostic.error_type, "Internal");
