@@ -26,6 +26,7 @@ async fn what_failed_is_redriven_and_what_arrived_is_left_alone() {
     failed_targets_run_again(&scene).await;
     an_execution_that_found_no_image_begins_again(&scene).await;
     a_report_that_was_not_delivered_is(&scene).await;
+    a_failed_round_that_was_not_told_is(&scene).await;
     an_execution_that_was_stopped_goes_on(&scene).await;
 }
 
@@ -63,11 +64,18 @@ async fn failed_targets_run_again(scene: &Scene) {
     assert_eq!(worked_on(scene), [without_layers]);
     assert_eq!(scene.read(without_layers).await, source);
 
-    // Every round was reported once, under the one execution, and each report has what the rounds before it settled.
+    // Every round was reported under the one execution, once more by the redrive that went on from it, and each report has what
+    // the rounds before it settled.
     let reports = scene.stack.reports(&first.arn).await.unwrap();
-    let [one, two, three] = &reports.iter().map(|event: &ReportEvent| &event.report).collect::<Vec<_>>()[..] else {
+    let [one, again, two, two_again, three] =
+        &reports.iter().map(|event: &ReportEvent| &event.report).collect::<Vec<_>>()[..]
+    else {
         panic!("{reports:#?}")
     };
+    for (report, repeated) in [(one, again), (two, two_again)] {
+        assert_eq!(*repeated, &Report { repeated: true, ..(*report).clone() });
+        assert!(!report.repeated);
+    }
     let (replicated, failed) = (Status::Replicated, Status::Failed);
     let wanted = |rounds: [(u32, Status); 3]| TARGETS.into_iter().zip(rounds).collect::<BTreeMap<_, _>>();
     assert_eq!(rounds(one), wanted([(1, replicated), (1, failed), (1, failed)]));
@@ -102,8 +110,8 @@ async fn an_execution_that_found_no_image_begins_again(scene: &Scene) {
     let third = scene.finished(&third).await;
     assert_eq!(third.status, ExecutionStatus::Succeeded, "{third:?}");
     let reports = scene.stack.reports(&first.arn).await.unwrap();
-    let told: Vec<_> = reports.iter().map(|event| (event.report.round, event.report.complete)).collect();
-    assert_eq!(told, [(1, false), (2, true)]);
+    let told: Vec<_> = reports.iter().map(|ReportEvent { report, .. }| (report.round, report.repeated)).collect();
+    assert_eq!(told, [(1, false), (1, true), (2, false)]);
     let registry = scene.stack.registry(TARGETS[0]).await.unwrap();
     assert_eq!(registry.read("mirror/app", TAG).await.unwrap(), scene.read(scene.stack.source()).await);
 }
@@ -131,6 +139,25 @@ async fn a_report_that_was_not_delivered_is(scene: &Scene) {
     assert_eq!(worked_on(scene), [] as [&str; 0]);
     let (_, report) = scene.report(&first).await;
     assert_eq!(report, logged[0]);
+}
+
+async fn a_failed_round_that_was_not_told_is(scene: &Scene) {
+    scene.stack.refuse_events(true);
+    for fault in NO_LAYER {
+        scene.stack.ecr().fault(fault().in_region(TARGETS[1]).for_ever());
+    }
+    let targets = json!([{"region": TARGETS[1], "repository": "untold/app"}]);
+    let first = scene.start(json!({"image": {"repository": REPOSITORY, "tag": TAG}, "targets": targets})).await;
+    assert_eq!(first.error.as_deref(), Some("ReportUndelivered"), "{first:?}");
+
+    scene.stack.refuse_events(false);
+    scene.stack.ecr().clear_faults();
+    let second = scene.stack.redrive(&first, &first).await.unwrap();
+    let second = scene.finished(&second).await;
+    assert_eq!(second.status, ExecutionStatus::Succeeded, "{second:?}");
+    let reports = scene.stack.reports(&first.arn).await.unwrap();
+    let told: Vec<_> = reports.iter().map(|ReportEvent { report, .. }| (report.round, report.complete)).collect();
+    assert_eq!(told, [(1, false), (2, true)]);
 }
 
 async fn an_execution_that_was_stopped_goes_on(scene: &Scene) {

@@ -323,7 +323,8 @@ async fn a_redrive_hands_the_failed_targets_back_and_keeps_the_others() {
     let output = report(&services, input(1, &json!([]), &outcomes)).await.unwrap();
     assert!(output.replicate);
     assert_eq!(output.round.as_ref().unwrap().referrers[0].digest, Digest::of(b"signature"), "they go along");
-    assert_eq!(services.events(), Vec::<Value>::new(), "the round was reported before it was redriven");
+    let told = document(&services.events()[0]);
+    assert_eq!((&told["round"], &told["repeated"]), (&json!(1), &json!(true)), "it may not have been delivered before");
     let round = serde_json::to_value(&output).unwrap();
     assert_eq!(round["round"], 2);
     assert_eq!(round["targets"], json!([target]), "with all that is known of it");
@@ -336,6 +337,7 @@ async fn a_redrive_hands_the_failed_targets_back_and_keeps_the_others() {
     let output = report(&services, input(2, &round["settled"], &[succeeded("us-west-2")])).await.unwrap();
     assert!(!output.replicate);
     let document = document(&services.events()[0]);
+    assert_eq!(document["repeated"], false);
     let rounds: Vec<(&Value, &Value)> =
         document["targets"].as_array().unwrap().iter().map(|target| (&target["region"], &target["round"])).collect();
     assert_eq!(rounds, [(&json!("eu-west-1"), &json!(1)), (&json!("us-west-2"), &json!(2))]);
@@ -347,10 +349,19 @@ async fn a_second_round_that_fails_is_reported_and_can_be_redriven_too() {
     let services = Services { redrives: counter(1), ..Services::default() };
     let error = report(&services, input(2, &json!([]), &outcome)).await.unwrap_err();
     assert_eq!(error.name(), ErrorName::ReplicationIncomplete);
-    assert_eq!(document(&services.events()[0])["round"], 2);
+    let told = document(&services.events()[0]);
+    assert_eq!((&told["round"], &told["repeated"]), (&json!(2), &json!(false)));
     let services = Services { redrives: counter(2), ..Services::default() };
     let output = report(&services, input(2, &json!([]), &outcome)).await.unwrap();
     assert_eq!(output.round.unwrap().round, 3);
+}
+
+#[tokio::test]
+async fn a_round_that_a_redrive_cannot_tell_is_not_handed_on() {
+    let outcome = [failed("us-west-2", "CopyLayers", "AccessDenied", "no")];
+    let services = Services { redrives: counter(1), refused_events: counter(1), ..Services::default() };
+    let error = report(&services, input(1, &json!([]), &outcome)).await.unwrap_err();
+    assert_eq!(error.name(), ErrorName::ReportUndelivered);
 }
 
 #[tokio::test]

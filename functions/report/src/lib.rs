@@ -182,7 +182,7 @@ pub async fn handle(dependencies: &Dependencies, Input { execution, mut round }:
         repository_settings: round.repository_settings.take(),
         targets: round.outcomes.iter().map(|ended| ended.target.clone()).collect(),
     };
-    let report = report(execution, round);
+    let mut report = report(execution, round);
     let undelivered = |action| {
         move |source: Box<dyn std::error::Error + Send + Sync>| Error::ReportUndelivered {
             round: number,
@@ -193,13 +193,14 @@ pub async fn handle(dependencies: &Dependencies, Input { execution, mut round }:
     let failed = report.targets.iter().any(|target| target.status.is_failure());
     let redrives_now =
         if failed { redrive_count(&dependencies.step_functions, &report.execution.arn).await } else { Ok(redrives) };
-    if let Ok(redrives_now) = redrives_now
-        && redrives_now > redrives
-    {
-        return Ok(next_round(report, handed_on, redrives_now));
-    }
+    let redriven = redrives_now.as_ref().ok().copied().filter(|now| *now > redrives);
+    // Nothing tells whether it was delivered before the execution failed: what failed may be that.
+    report.repeated = redriven.is_some();
     // What happened is told, whether or not it is known what is next.
     publish(&dependencies.events, &report).await.map_err(undelivered("delivered"))?;
+    if let Some(redrives) = redriven {
+        return Ok(next_round(report, handed_on, redrives));
+    }
     redrives_now.map_err(undelivered("decided on: Step Functions did not say how often the execution was redriven"))?;
     // Once for each round: whatever is tried again comes before this.
     for line in metrics::lines(&report, &dependencies.deployment) {
@@ -223,6 +224,7 @@ pub fn report(execution: Execution, round: FinishedRound) -> Report {
         execution,
         rule,
         round,
+        repeated: false,
         image,
         summary: String::new(),
         targets,

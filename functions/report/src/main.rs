@@ -6,6 +6,6 @@ use shared::serve::serve;
 #[tokio::main]
 async fn main() -> Result<(), lambda_runtime::Error> {
     let deployment = std::env::var("DEPLOYMENT").map_err(|error| format!("DEPLOYMENT: {error}"))?;
-    let dependencies = Dependencies::new(&shared::config::from_env().await, deployment);
+    let dependencies = Dependencies::new(&shared::config::from_env(shared::config::ATTEMPT).await, deployment);
     serve(dependencies, async |dependencies, input, _| handle(dependencies, input).await).await
 }

@@ -520,6 +520,9 @@ pub struct Report {
     pub rule: Option<String>,
     /// The round.
     pub round: u32,
+    /// Whether a redrive tells it, after which its failed targets are the next round: it may have been told before.
+    #[serde(default)]
+    pub repeated: bool,
     /// The image.
     pub image: Image,
     /// Whether every target has the image.
