@@ -47,6 +47,16 @@ pub enum Error {
         /// The target region.
         region: Region,
     },
+    /// It could not be made, for it was there already, and was not there.
+    #[error(
+        "the repository {repository} in {region} exists, says CreateRepository, and does not, says DescribeRepositories"
+    )]
+    TargetUnseen {
+        /// The repository.
+        repository: RepositoryName,
+        /// The target region.
+        region: Region,
+    },
     /// A call failed.
     #[error(transparent)]
     Registry(#[from] RegistryError),
@@ -57,6 +67,7 @@ impl Named for Error {
         match self {
             Self::SourceNotFound { .. } => ErrorName::ImageNotFound,
             Self::TargetNotFound { .. } => ErrorName::RepositoryNotFound,
+            Self::TargetUnseen { .. } => ErrorName::RegistryUnavailable,
             Self::Registry(error) => error.name(),
         }
     }
@@ -122,24 +133,29 @@ impl Ensuring {
             let source = self.source_settings().await?;
             let mut wanted = source.wanted(self.own.clone(), key, None);
             let has_policies = wanted.lifecycle_policy.is_some() || wanted.repository_policy.is_some();
-            // One that has as many tags as it may is completed by no other run.
-            let is_marked = has_policies && wanted.tags.len() < MOST_TAGS;
-            if is_marked {
+            if has_policies {
+                // Where there are as many tags as there may be, one makes room, and comes when the mark goes.
+                if wanted.tags.len() >= MOST_TAGS {
+                    wanted.tags.pop_last();
+                }
                 wanted.tags.insert(INCOMPLETE.to_owned(), self.execution.clone());
             }
             if let Some(made) = self.target.create(&wanted).await? {
-                let wanted = source.wanted(self.own.clone(), key, Some(&made.place));
-                self.set_policies(&made, (None, None), wanted).await?;
-                if is_marked {
-                    self.unmark(&made).await?;
+                if has_policies {
+                    let tags = wanted.tags;
+                    let wanted = source.wanted(self.own.clone(), key, Some(&made.place));
+                    self.finish(&made, tags, (None, None), wanted).await?;
                 }
                 return Ok(true);
             }
-            // Another run was faster.
+            // Another run was faster, or an attempt whose answer was lost.
             described = self.target.describe().await?;
         }
-        // Deleted again, or not to be seen yet: the steps after this one tell.
-        let Some(described) = described else { return Ok(false) };
+        // Deleted again, or not to be seen yet: the next attempt finds out.
+        let Some(described) = described else {
+            let (repository, region) = (target.repository.clone(), target.region.clone());
+            return Err(Error::TargetUnseen { repository, region });
+        };
         if target.settings == SettingsMode::Sync {
             self.sync(described, key).await?;
         } else if is_young(&described, started_at) {
@@ -150,21 +166,37 @@ impl Ensuring {
 
     /// An attempt before this one, or another run, may have made the repository and not have come to its policies.
     async fn complete(&mut self, described: &Described, key: Option<&str>) -> Result<(), Error> {
-        let tags = self.target.resource_tags(described).await?;
-        if !tags.is_some_and(|tags| tags.contains_key(INCOMPLETE)) {
+        let Some(tags) = self.target.resource_tags(described).await? else { return Ok(()) };
+        if !tags.contains_key(INCOMPLETE) {
             return Ok(());
         }
         let source = self.source_settings().await?;
         let wanted = source.wanted(self.own.clone(), key, Some(&described.place));
         // None where it was deleted again: what comes after this step tells.
         let Some(policies) = self.target.policies().await? else { return Ok(()) };
-        self.set_policies(described, policies, wanted).await?;
-        self.unmark(described).await
+        self.finish(described, tags, policies, wanted).await
     }
 
-    /// The repository has its policies, or it was told which of them it cannot have.
-    async fn unmark(&self, described: &Described) -> Result<(), Error> {
-        let change = Change::Tags(BTreeMap::new(), vec![INCOMPLETE.to_owned()]);
+    /// Sets the policies of a repository that is marked with `tags`, and takes the mark away. Then it has its policies, or it
+    /// was told which of them it cannot have.
+    async fn finish(
+        &mut self,
+        described: &Described,
+        tags: BTreeMap<String, String>,
+        policies: (Option<String>, Option<String>),
+        mut wanted: Settings,
+    ) -> Result<(), Error> {
+        let mut left_out = std::mem::take(&mut wanted.tags);
+        if left_out.len() < MOST_TAGS {
+            left_out.clear();
+        }
+        left_out.retain(|key, _| !tags.contains_key(key));
+        self.set_policies(described, policies, wanted).await?;
+        self.unmark(described, left_out).await
+    }
+
+    async fn unmark(&self, described: &Described, left_out: BTreeMap<String, String>) -> Result<(), Error> {
+        let change = Change::Tags(left_out, vec![INCOMPLETE.to_owned()]);
         Ok(self.target.change(described, change).await?)
     }
 
@@ -175,7 +207,7 @@ impl Ensuring {
         let Some(mut has) = self.target.settings(described.clone()).await? else { return Ok(()) };
         // What is missing of it is set here, now or by the next run.
         if has.tags.remove(INCOMPLETE).is_some() {
-            self.unmark(&described).await?;
+            self.unmark(&described, BTreeMap::new()).await?;
         }
         for difference in has.differences(&wanted, &described.place.registry_id) {
             let mut told = difference.told.clone();
