@@ -16,7 +16,7 @@ const STATES_README: &str = include_str!("../../statemachine/README.md");
 const ERRORS: &str = include_str!("../../docs/errors.md");
 
 /// The errors that AWS raises around a function, and that the definition names.
-const AWS_ERRORS: [&str; 11] = [
+const AWS_ERRORS: [&str; 12] = [
     "Lambda.ClientExecutionTimeoutException",
     "Lambda.ServiceException",
     "Lambda.AWSLambdaException",
@@ -24,6 +24,7 @@ const AWS_ERRORS: [&str; 11] = [
     "Lambda.TooManyRequestsException",
     "Lambda.Unknown",
     "Runtime.ExitError",
+    "Runtime.OutOfMemory",
     "Sandbox.Timedout",
     "States.ALL",
     "States.DataLimitExceeded",
