@@ -32,6 +32,7 @@ mod sample;
 mod scene;
 mod schedule;
 mod secrets;
+mod stalls;
 mod state_machine_faults;
 mod statemachine;
 mod syncing;

@@ -1,7 +1,7 @@
 //! The images that meet faults, in a registry of their own, and the eye that looks at what came of them.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, LazyLock},
 };
 
@@ -27,6 +27,8 @@ const REPOSITORY_POLICY: &str = r#"{"Statement": []}"#;
 pub(crate) enum Way {
     /// The tagged index, its layers streamed.
     Stream,
+    /// As that, and the referrer is one by its tag, in cosign's scheme.
+    Cosign,
     /// As that, without the referrer: what is read of the source is read one after the other.
     Unsigned,
     /// The tagged index, its layers by parts.
@@ -52,7 +54,7 @@ impl Way {
     pub(crate) fn blobs(self) -> &'static [Vec<u8>] {
         // The first one only the signature has, the second one only the index.
         match self {
-            Self::Stream | Self::Parts => &IMAGES.blobs,
+            Self::Stream | Self::Cosign | Self::Parts => &IMAGES.blobs,
             Self::Unsigned | Self::UnsignedParts => &IMAGES.blobs[1..],
             Self::Untagged => &IMAGES.blobs[2..],
         }
@@ -64,19 +66,35 @@ impl Way {
         match self {
             Self::Untagged => (vec![&images.lone], None),
             Self::Unsigned | Self::UnsignedParts => (images.platforms.iter().chain([&images.index]).collect(), None),
-            Self::Stream | Self::Parts => {
-                (images.platforms.iter().chain([&images.index]).collect(), Some(&images.signature))
+            Self::Stream | Self::Cosign | Self::Parts => {
+                let referrer = if self == Self::Cosign { &images.tagged_signature } else { &images.signature };
+                (images.platforms.iter().chain([&images.index]).collect(), Some(referrer))
             }
         }
+    }
+
+    /// The referrer's tag.
+    fn referrer_tag(self) -> Option<String> {
+        (self == Self::Cosign).then(|| format!("{}.sig", digest(&IMAGES.index).as_str().replace(':', "-")))
+    }
+
+    /// The tags of the image and of its referrer, and what they are on.
+    fn tags(self) -> BTreeMap<String, String> {
+        let (root, tag) = self.root();
+        let of_root = tag.map(|tag| (tag.to_owned(), digest(root).to_string()));
+        let of_referrer = self.referrer_tag().zip(self.whole().1.map(|referrer| digest(referrer).to_string()));
+        of_root.into_iter().chain(of_referrer).collect()
     }
 
     /// The first manifest that `there` lacks, the image's before its referrer.
     fn lacks(self, there: &RepositoryView) -> Option<Lack> {
         let (image, referrer) = self.whole();
         image.into_iter().chain(referrer).find_map(|manifest| {
-            let digest = digest(manifest);
-            let is_there = there.images.get(digest.as_str()) == Some(&manifest.to_string());
-            (!is_there).then(|| Lack { digest, is_referrer: referrer == Some(manifest) })
+            let (digest, is_referrer) = (digest(manifest), referrer == Some(manifest));
+            let tag = self.referrer_tag().filter(|_| is_referrer);
+            let is_tagged = tag.is_none_or(|tag| there.tags.get(&tag).is_some_and(|on| on == digest.as_str()));
+            let is_there = there.images.get(digest.as_str()) == Some(&manifest.to_string()) && is_tagged;
+            (!is_there).then_some(Lack { digest, is_referrer })
         })
     }
 
@@ -107,6 +125,8 @@ pub(crate) struct Images {
     pub(crate) platforms: [Value; 2],
     pub(crate) index: Value,
     pub(crate) signature: Value,
+    /// A signature that only its tag tells for one.
+    tagged_signature: Value,
     /// Without a tag, and in no index.
     lone: Value,
 }
@@ -124,12 +144,13 @@ pub(crate) static IMAGES: LazyLock<Images> = LazyLock::new(|| {
     let platforms = [manifest(&[b"amd64", &layer]), manifest(&[b"arm64", &layer])];
     let index = index(&[&platforms[0], &platforms[1]]);
     // Its config is the image's, its layer is its own.
-    let mut signature = manifest(&[b"amd64", SIGNATURE]);
+    let tagged_signature = manifest(&[b"amd64", SIGNATURE]);
+    let mut signature = tagged_signature.clone();
     signature["artifactType"] = json!("application/vnd.example.signature");
     signature["subject"] = json!({"mediaType": OCI_INDEX, "digest": digest(&index).as_str(), "size": 1});
     let lone = manifest(&[b"amd64", b"arm64"]);
     let blobs = vec![SIGNATURE.to_vec(), layer, b"amd64".to_vec(), b"arm64".to_vec()];
-    Images { blobs, platforms, index, signature, lone }
+    Images { blobs, platforms, index, signature, tagged_signature, lone }
 });
 
 /// A registry of its own, with the images at the source.
@@ -179,12 +200,17 @@ impl Sample {
             complete.layer_digests(Digest::of(blob).as_str()).send().await.unwrap();
         }
         let [amd64, arm64] = &images.platforms;
-        let manifests = [(amd64, None), (arm64, None), (&images.index, Some("v1")), (&images.lone, None)];
-        let signature = (!matches!(way, Way::Unsigned | Way::UnsignedParts)).then_some((&images.signature, None));
+        let index_tag = Some("v1".to_owned());
+        let manifests = [(amd64, None), (arm64, None), (&images.index, index_tag), (&images.lone, None)];
+        let signature = match way {
+            Way::Unsigned | Way::UnsignedParts => None,
+            Way::Cosign => Some((&images.tagged_signature, way.referrer_tag())),
+            Way::Stream | Way::Parts | Way::Untagged => Some((&images.signature, None)),
+        };
         for (manifest, tag) in manifests.into_iter().chain(signature) {
             let put = client.put_image().repository_name(REPOSITORY).image_manifest(manifest.to_string());
             let media_type = manifest["mediaType"].as_str().unwrap();
-            let put = put.image_manifest_media_type(media_type).set_image_tag(tag.map(str::to_owned));
+            let put = put.image_manifest_media_type(media_type).set_image_tag(tag);
             put.send().await.unwrap();
         }
     }
@@ -264,11 +290,9 @@ impl Sample {
             return Some(broken);
         }
         let there = self.world.view(TARGET);
-        let (root, tag) = way.root();
-        let tagged = tag.and_then(|tag| there.tags.get(tag));
-        if tagged.is_some_and(|tagged| *tagged != digest(root).as_str())
-            || there.tags.len() > usize::from(tag.is_some())
-        {
+        let (_, tag) = way.root();
+        let (tagged, wanted) = (tag.and_then(|tag| there.tags.get(tag)), way.tags());
+        if there.tags.iter().any(|(tag, on)| wanted.get(tag) != Some(on)) {
             return Some(Wrong::Tag(format!("other tags: {:?}", there.tags)));
         }
         let is_superseded = told.is_some_and(|put| put.status == Status::Superseded);

@@ -1,6 +1,6 @@
 //! A local ECR with a source and target regions, images in it, and the dependencies of the functions.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use aws_config::{BehaviorVersion, Region, SdkConfig, retry::RetryConfig};
 use aws_sdk_ecr::{
@@ -11,7 +11,7 @@ use aws_sdk_ecr::{
 };
 use ecr_local::{Config, EcrLocal, RepositoryView};
 use serde_json::{Value, json};
-use shared::{names::Digest, registry::Registries};
+use shared::{config, names::Digest, registry::Registries};
 
 /// A lifecycle policy, as a user may have it.
 pub(crate) const LIFECYCLE_POLICY: &str = r#"{"rules":[{"rulePriority":1,"selection":{"tagStatus":"untagged","countType":"imageCountMoreThan","countNumber":9},"action":{"type":"expire"}}]}"#;
@@ -32,17 +32,17 @@ pub(crate) struct World {
 
 /// An SDK configuration for the services at `endpoint`, with retries that do not slow a test down.
 pub(crate) async fn sdk_config(endpoint: &str, region: &str) -> SdkConfig {
-    sdk_config_of("123456789012", endpoint, region).await
+    sdk_config_with("123456789012", endpoint, region, config::ATTEMPT).await
 }
 
-/// As [`sdk_config`], for another account.
-async fn sdk_config_of(account: &str, endpoint: &str, region: &str) -> SdkConfig {
-    aws_config::defaults(BehaviorVersion::v2026_01_12())
+/// As [`sdk_config`], for another account, and with attempts that take `attempt` at most.
+pub(crate) async fn sdk_config_with(account: &str, endpoint: &str, region: &str, attempt: Duration) -> SdkConfig {
+    config::limited(aws_config::defaults(BehaviorVersion::v2026_01_12()), attempt)
         .endpoint_url(endpoint)
         .region(Region::new(region.to_owned()))
         .credentials_provider(Credentials::new(account, "secret", None, None, "test"))
         .retry_config(
-            RetryConfig::standard().with_max_attempts(3).with_initial_backoff(std::time::Duration::from_millis(1)),
+            RetryConfig::standard().with_max_attempts(config::ATTEMPTS).with_initial_backoff(Duration::from_millis(1)),
         )
         .load()
         .await
@@ -115,7 +115,7 @@ impl World {
 
     /// A client in another account.
     pub(crate) async fn client_of(&self, account: &str, region: &str) -> Client {
-        Client::new(&sdk_config_of(account, &self.ecr.endpoint(), region).await)
+        Client::new(&sdk_config_with(account, &self.ecr.endpoint(), region, config::ATTEMPT).await)
     }
 
     pub(crate) async fn client(&self, region: &str) -> Client {

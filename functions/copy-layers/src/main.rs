@@ -7,7 +7,7 @@ use shared::{config, registry::Registries, serve::serve};
 async fn main() -> Result<(), lambda_runtime::Error> {
     let memory = lambda_runtime::Config::from_env().memory;
     let settings = Settings::read(memory, |name| std::env::var(name).ok())?;
-    let dependencies = Dependencies::new(Registries::new(config::from_env().await)?, settings)?;
+    let dependencies = Dependencies::new(Registries::new(config::from_env(config::PART_ATTEMPT).await)?, settings)?;
     serve(dependencies, async |dependencies, input, deadline| copy_layers::handle(dependencies, input, deadline).await)
         .await
 }

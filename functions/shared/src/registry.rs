@@ -8,7 +8,6 @@ use std::{
     error::Error as StdError,
     fmt,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use aws_config::{SdkConfig, sts::AssumeRoleProvider};
@@ -33,7 +32,7 @@ use aws_sdk_ecr::{
     types::{
         EncryptionConfiguration, EncryptionType, ImageFailureCode, ImageIdentifier, ImageScanningConfiguration,
         ImageTagMutability, ImageTagMutabilityExclusionFilter, ImageTagMutabilityExclusionFilterType,
-        LayerAvailability, LayerFailureCode, SubjectIdentifier, Tag,
+        LayerAvailability, LayerFailureCode, SubjectIdentifier, Tag, error::KmsException,
     },
 };
 use aws_sdk_sts::operation::assume_role::AssumeRoleError;
@@ -96,9 +95,6 @@ const CODE_LIMIT: usize = 128;
 /// side of its slash, and an id is a UUID.
 const MEDIA_TYPE_LIMIT: usize = 255;
 const UPLOAD_ID_LIMIT: usize = 255;
-
-/// The longest that one attempt of a call may take. The largest call is a layer part: 10 MiB at 200 KiB/s.
-pub(crate) const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// How long before its end an authorization is renewed: more than a function may run.
 const AUTHORIZATION_MARGIN: SignedDuration = SignedDuration::from_mins(20);
@@ -1258,7 +1254,10 @@ impl Repository {
         };
         let status = answer.raw().status().as_u16();
         let code = answer.err().code().unwrap_or_default();
-        let name = name_of(operation, code, status);
+        let kms_error = answer.err().source().and_then(|error| error.downcast_ref::<KmsException>()?.kms_error());
+        // A key that answers too many at once does so for everyone who uses it; whatever else is wrong with it, a person mends.
+        let is_throttled = kms_error.is_some_and(|code| code.contains("Throttling"));
+        let name = if is_throttled { ErrorName::RegistryThrottled } else { name_of(operation, code, status) };
         let told = if code.is_empty() { format!("HTTP {status}") } else { code.to_owned() };
         self.refused(operation, name, &told, answer.err().message().unwrap_or("no message"))
     }

@@ -19,12 +19,13 @@ use reqwest::{
 use tokio::time::sleep;
 
 use crate::{
+    config::PART_ATTEMPT,
     contract::Blob,
     error::{ErrorName, Named as _},
     layer::{Hash, Layer},
     names::{Digest, RepositoryName},
     patience::{Patience, Throttled},
-    registry::{Authorization, RegistryError, TIMEOUT},
+    registry::{Authorization, RegistryError},
 };
 
 /// How often a request without a body is made that fails in a way that may pass: a connection that was kept from the last
@@ -192,7 +193,7 @@ impl Destination<'_> {
         let mut attempt = 1;
         loop {
             let asked = self.patience.call(async || {
-                let bare = |request: RequestBuilder| request.header(CONTENT_LENGTH, 0).timeout(TIMEOUT);
+                let bare = |request: RequestBuilder| request.header(CONTENT_LENGTH, 0).timeout(PART_ATTEMPT);
                 self.ask(method.clone(), url, bare).await
             });
             match asked.await.unwrap_or(Err(StreamError::Unanswered)) {
