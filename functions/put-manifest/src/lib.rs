@@ -5,7 +5,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -19,6 +19,7 @@ use shared::{
     registry::{PutImage, Registries, RegistryError, Repository},
     serve::Deadline,
 };
+use tokio::{sync::Mutex, time::sleep};
 use tracing::{info, warn};
 
 /// How many manifests are put at once: ECR takes ten a second in a region, from everyone, and a put takes a round trip.
@@ -62,22 +63,22 @@ pub async fn handle(registries: &Registries, input: TargetInput, deadline: Deadl
     let started = Instant::now();
     let TargetInput { execution, image, referrers, repairs, target, .. } = input;
     let source = registries.repository(&image.region, &image.repository);
+    let puts = Puts::new(deadline, target.put_interval_ms);
     let target = registries.target(&target).await;
-    let patience = Patience::until(deadline);
     let tree = match walk(&source, &image.digest, &referrers).await {
         Err(error) if error.name() == ErrorName::ImageNotFound => {
             // It may have been here when this very run put the tag, and was killed before it could look again.
             if let Some(tag) = &image.tag
                 && target.tagged(tag).await?.as_ref() == Some(&image.digest)
             {
-                let mut placing = Placing::new(&source, &target, &patience);
+                let mut placing = Placing::new(&source, &target, &puts);
                 placing.follow(tag, &image.digest, Tagged::Superseded).await?;
             }
             return Err(error.into());
         }
         tree => tree?,
     };
-    let mut placing = Placing::begin(&source, &target, &patience, &tree, image.tag.as_ref()).await?;
+    let mut placing = Placing::begin(&source, &target, &puts, &tree, image.tag.as_ref()).await?;
     let digests: HashSet<&Digest> = tree.manifests().map(|manifest| &manifest.digest).collect();
     let skipped = digests.iter().filter(|digest| placing.there.contains(**digest)).count();
 
@@ -176,11 +177,67 @@ impl From<PutImage> for Tagged {
     }
 }
 
+/// How manifests are put: as fast as the registry takes them, or in turns.
+struct Puts {
+    patience: Patience,
+    turns: Option<Turns>,
+}
+
+impl Puts {
+    fn new(deadline: Deadline, interval_ms: Option<u64>) -> Self {
+        Self { patience: Patience::until(deadline), turns: interval_ms.map(Turns::new) }
+    }
+
+    /// Puts `manifest` as soon as the registry takes it and it has its turn.
+    ///
+    /// # Errors
+    /// As [`Repository::put_image`]; `RegistryThrottled` as well when its turn would come too late.
+    async fn put(
+        &self,
+        target: &Repository,
+        manifest: &Manifest,
+        tag: Option<&ImageTag>,
+    ) -> Result<PutImage, RegistryError> {
+        let Some(turns) = &self.turns else {
+            return self.patience.ask(target, async || target.put_image(manifest, tag).await).await;
+        };
+        let put = async || {
+            if !turns.next(&self.patience).await {
+                return Ok(None);
+            }
+            target.put_image_once(manifest, tag).await.map(Some)
+        };
+        self.patience.ask(target, put).await?.ok_or_else(|| target.turn_too_late())
+    }
+}
+
+/// The turns of puts that go on side by side. The first one has to wait, too: another invocation may have put until now.
+struct Turns {
+    interval: Duration,
+    waiting: Mutex<()>,
+}
+
+impl Turns {
+    fn new(interval_ms: u64) -> Self {
+        Self { interval: Duration::from_millis(interval_ms), waiting: Mutex::default() }
+    }
+
+    /// Waits for a turn; `false`, at once, when there is no time for that.
+    async fn next(&self, patience: &Patience) -> bool {
+        let _waiting = self.waiting.lock().await;
+        if patience.time_left().is_none_or(|time| time < self.interval) {
+            return false;
+        }
+        sleep(self.interval).await;
+        true
+    }
+}
+
 /// The target while manifests are put there.
 struct Placing<'a> {
     source: &'a Repository,
     target: &'a Repository,
-    patience: &'a Patience,
+    puts: &'a Puts,
     /// The manifests that it has.
     there: HashSet<Digest>,
     /// What its tags pointed at when this began: the image's, and those of referrers.
@@ -191,15 +248,15 @@ struct Placing<'a> {
 
 impl<'a> Placing<'a> {
     /// The target before it was asked for anything.
-    fn new(source: &'a Repository, target: &'a Repository, patience: &'a Patience) -> Self {
-        Self { source, target, patience, there: HashSet::new(), tags: HashMap::new(), changed: false }
+    fn new(source: &'a Repository, target: &'a Repository, puts: &'a Puts) -> Self {
+        Self { source, target, puts, there: HashSet::new(), tags: HashMap::new(), changed: false }
     }
 
     /// Asks what the target has of `tree`: a call for each hundred manifests and tags.
     async fn begin(
         source: &'a Repository,
         target: &'a Repository,
-        patience: &'a Patience,
+        puts: &'a Puts,
         tree: &Tree,
         tag: Option<&ImageTag>,
     ) -> Result<Self, RegistryError> {
@@ -209,7 +266,7 @@ impl<'a> Placing<'a> {
         let tags: Vec<ImageTag> = tag.into_iter().chain(of_referrers).cloned().collect();
         let (there, tags) = target.manifests_and_tags(&digests, &tags).await?;
         let there = there.into_iter().map(|manifest| manifest.digest).collect();
-        Ok(Self { there, tags, ..Self::new(source, target, patience) })
+        Ok(Self { there, tags, ..Self::new(source, target, puts) })
     }
 
     /// Whether the target has a referrer, tag and all.
@@ -220,7 +277,7 @@ impl<'a> Placing<'a> {
     }
 
     async fn put(&mut self, manifest: &Manifest, tag: Option<&ImageTag>) -> Result<PutImage, RegistryError> {
-        let put = self.patience.ask(self.target, async || self.target.put_image(manifest, tag).await).await?;
+        let put = self.puts.put(self.target, manifest, tag).await?;
         if put != PutImage::TagTaken {
             self.there.insert(manifest.digest.clone());
             self.changed |= put == PutImage::Changed;
@@ -240,13 +297,9 @@ impl<'a> Placing<'a> {
         let missing = manifests.iter().filter(|manifest| !self.there.contains(&manifest.digest));
         let (indexes, images): (Vec<&Manifest>, Vec<&Manifest>) =
             missing.partition(|manifest| manifest.references().is_ok_and(|references| references.is_index));
-        let (target, patience) = (self.target, self.patience);
-        let puts = stream::iter(images).map(|image| async move {
-            patience
-                .ask(target, async || target.put_image(image, None).await)
-                .await
-                .map(|put| (image.digest.clone(), put))
-        });
+        let (target, puts) = (self.target, self.puts);
+        let puts = stream::iter(images)
+            .map(|image| async move { puts.put(target, image, None).await.map(|put| (image.digest.clone(), put)) });
         let puts: Vec<(Digest, PutImage)> = puts.buffer_unordered(PUTS_AT_ONCE).try_collect().await?;
         for (digest, put) in puts {
             self.there.insert(digest);
@@ -350,7 +403,7 @@ impl<'a> Placing<'a> {
             Err(error) if error.name() == ErrorName::InvalidInput => return Ok(Presence::Absent),
             Err(error) => return Err(error),
         };
-        let mut placing = Placing::begin(self.source, self.target, self.patience, &tree, None).await?;
+        let mut placing = Placing::begin(self.source, self.target, self.puts, &tree, None).await?;
         for referrer in &tree.referrers {
             match placing.put_referrer(referrer).await {
                 Err(error) if error.name().class() == Class::Retry => return Err(error),

@@ -537,6 +537,7 @@ fn resolve_targets(
                 external_id: external_id.clone(),
                 kms_key_arn: kms_key_arn.clone(),
                 settings: *settings,
+                put_interval_ms: None,
             });
         }
     }

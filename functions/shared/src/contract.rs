@@ -73,6 +73,10 @@ pub struct Target {
     /// What becomes of the repository's settings.
     #[serde(default, skip_serializing_if = "is_default")]
     pub settings: SettingsMode,
+    /// How long PutManifest waits before each PutImage there, in milliseconds, so that all targets of the execution in one
+    /// registry keep to the pace that it was given; not at all, unless it was given one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub put_interval_ms: Option<u64>,
 }
 
 impl Target {
@@ -87,6 +91,7 @@ impl Target {
             external_id: None,
             kms_key_arn: None,
             settings: SettingsMode::Create,
+            put_interval_ms: None,
         }
     }
 }

@@ -26,7 +26,7 @@ use aws_sdk_ecr::{
         delete_lifecycle_policy::DeleteLifecyclePolicyError, delete_repository_policy::DeleteRepositoryPolicyError,
         describe_images::DescribeImagesError, describe_repositories::DescribeRepositoriesError,
         get_lifecycle_policy::GetLifecyclePolicyError, get_repository_policy::GetRepositoryPolicyError,
-        put_image::PutImageError, upload_layer_part::UploadLayerPartError,
+        put_image::PutImageError, put_image::builders::PutImageFluentBuilder, upload_layer_part::UploadLayerPartError,
     },
     primitives::Blob,
     types::{
@@ -37,7 +37,10 @@ use aws_sdk_ecr::{
 };
 use aws_sdk_sts::operation::assume_role::AssumeRoleError;
 use aws_smithy_runtime_api::client::result::ServiceError;
-use aws_smithy_types::{body::SdkBody, retry::ErrorKind};
+use aws_smithy_types::{
+    body::SdkBody,
+    retry::{ErrorKind, RetryConfig},
+};
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, future::join, stream};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -1162,8 +1165,20 @@ impl Repository {
     /// `LayersMissing` when a blob or a child is not there, `DigestMismatch`, `QuotaExceeded`, `RepositoryNotFound`,
     /// `AccessDenied`, `RegistryThrottled`, `RegistryUnavailable`.
     pub async fn put_image(&self, manifest: &Manifest, tag: Option<&ImageTag>) -> Result<PutImage, RegistryError> {
-        let put = self
-            .client
+        self.put_answered(self.putting(manifest, tag).send().await)
+    }
+
+    /// As [`Repository::put_image`], and in one attempt: the SDK does not wait for a turn before it tries again.
+    ///
+    /// # Errors
+    /// As [`Repository::put_image`].
+    pub async fn put_image_once(&self, manifest: &Manifest, tag: Option<&ImageTag>) -> Result<PutImage, RegistryError> {
+        let once = aws_sdk_ecr::Config::builder().retry_config(RetryConfig::disabled());
+        self.put_answered(self.putting(manifest, tag).customize().config_override(once).send().await)
+    }
+
+    fn putting(&self, manifest: &Manifest, tag: Option<&ImageTag>) -> PutImageFluentBuilder {
+        self.client
             .put_image()
             .set_registry_id(self.registry_id())
             .repository_name(self.name.as_str())
@@ -1172,14 +1187,25 @@ impl Repository {
             .image_manifest_media_type(&manifest.media_type)
             .image_digest(manifest.digest.as_str())
             .set_image_tag(tag.map(ToString::to_string))
-            .send()
-            .await;
+    }
+
+    fn put_answered(
+        &self,
+        put: Result<impl Sized, SdkError<PutImageError, HttpResponse>>,
+    ) -> Result<PutImage, RegistryError> {
         let Err(error) = put else { return Ok(PutImage::Changed) };
         match error.as_service_error() {
             Some(PutImageError::ImageAlreadyExistsException(_)) => Ok(PutImage::Unchanged),
             Some(PutImageError::ImageTagAlreadyExistsException(_)) => Ok(PutImage::TagTaken),
             _ => Err(self.failed("PutImage", error)),
         }
+    }
+
+    /// The error of a put whose turn comes too late for the function.
+    #[must_use]
+    pub fn turn_too_late(&self) -> RegistryError {
+        let message = "at the pace that is asked for, its turn comes when the function's time is over";
+        self.error("PutImage", ErrorName::RegistryThrottled, message)
     }
 
     /// The error of a tag that is to go to the image `newer`, which is not whole here yet.
