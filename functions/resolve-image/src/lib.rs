@@ -3,13 +3,16 @@
 //! The whole event travels here, because in an EventBridge input template a missing path cannot be told from an empty
 //! string, and `image-tag` is either in an untagged push. So this is the one place that reads it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    time::Duration,
+};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shared::{
-    contract::{Image, Referrer, RepositorySettings, Round, SettingsMode, Target},
+    contract::{Image, Referrer, RepositorySettings, Round, SettingsMode, Target, milliseconds},
     error::{ErrorName, Named},
     manifest::{ManifestError, walk},
     names::{Digest, ImageTag, MalformedName, Region, RegistryId, RepositoryName, RoleArn},
@@ -60,6 +63,34 @@ pub struct ExecutionInput {
     rule: Option<String>,
     /// Where the image goes instead.
     targets: Option<Vec<RequestedTarget>>,
+    /// The pace of an image that a person asks for.
+    puts_per_second: Option<PutsPerSecond>,
+}
+
+/// How many PutImage calls an execution may make in a second in each registry of each region, so that several at once leave
+/// each other a share of what ECR takes.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(try_from = "f64")]
+struct PutsPerSecond(f64);
+
+impl TryFrom<f64> for PutsPerSecond {
+    type Error = String;
+
+    fn try_from(number: f64) -> Result<Self, String> {
+        if number > 0.0 && number <= ECR_PUTS_PER_SECOND {
+            Ok(Self(number))
+        } else {
+            Err(format!("is {number}: expected a number above 0, and at most {ECR_PUTS_PER_SECOND}"))
+        }
+    }
+}
+
+impl PutsPerSecond {
+    /// How long each of so many targets waits before a put; `None` when that is too long for an invocation.
+    fn interval(self, targets: u32) -> Option<Duration> {
+        let interval = Duration::try_from_secs_f64(f64::from(targets) / self.0).ok()?;
+        (interval <= LONGEST_PUT_INTERVAL).then_some(interval)
+    }
 }
 
 /// What is read of an ECR event. Fields that ECR adds later are no error.
@@ -286,6 +317,12 @@ pub const INDEX_FOLLOWS_WITHIN: i64 = 60;
 /// How many indexes are read at a time: they are in memory.
 const INDEXES_AT_ONCE: usize = 100;
 
+/// How many PutImage calls ECR takes in a second, in a registry of a region, by AWS's default.
+const ECR_PUTS_PER_SECOND: f64 = 10.0;
+
+/// The longest that PutManifest may have to wait before a put: it has time for two of them.
+pub const LONGEST_PUT_INTERVAL: Duration = Duration::from_mins(2);
+
 /// The most targets of a request, as of a rule: what is told of more is more than Step Functions carries.
 pub const MOST_TARGETS: usize = 60;
 
@@ -301,7 +338,7 @@ const CLOCK_MARGIN: i64 = 60;
 /// `InvalidInput` naming the field, `ImageNotFound` when a person asks for an image that is not there, or of a repository
 /// that is not, `DigestMismatch`, `AccessDenied`, `RegistryThrottled`, `RegistryUnavailable`.
 pub async fn handle(registries: &Registries, Input { execution, input, rules }: Input) -> Result<Output, Error> {
-    let ExecutionInput { event, image, rule: name, targets } = input;
+    let ExecutionInput { event, image, rule: name, targets, puts_per_second } = input;
     let rule = match (&name, &targets) {
         (Some(_), Some(_)) => return Err(invalid("input", "needs either a `rule` or `targets`, and not both")),
         (Some(name), None) => Some(find_rule(name, &rules)?),
@@ -313,9 +350,15 @@ pub async fn handle(registries: &Registries, Input { execution, input, rules }: 
         (None, Some(request)) => from_request(request)?,
         _ => return Err(invalid("input", "needs either `event` or `image`, and not both")),
     };
+    if puts_per_second.is_some() && wanted.is_event() {
+        return Err(invalid("putsPerSecond", "is for an `image`, and not for an `event`"));
+    }
     let requested = rule.map(|rule| &rule.targets).or(targets.as_ref());
     let requested = requested.ok_or_else(|| invalid("input", "needs a `rule`, or `targets`"))?;
-    let targets = resolve_targets(requested, &wanted.repository, registries.source())?;
+    let mut targets = resolve_targets(requested, &wanted.repository, registries.source())?;
+    if let Some(puts_per_second) = puts_per_second {
+        pace(&mut targets, puts_per_second)?;
+    }
     let repository_settings = rule.and_then(|rule| rule.repository_settings.clone());
     // A person who names an image and a rule means it; but under a fixed name stands another repository's image.
     if let Some(rule) = rule
@@ -542,6 +585,30 @@ fn resolve_targets(
         }
     }
     Ok(targets)
+}
+
+/// Has each of `targets` wait before a put, those of one registry for each other.
+fn pace(targets: &mut [Target], puts_per_second: PutsPerSecond) -> Result<(), Error> {
+    let registry = |target: &Target| (target.region.clone(), target.registry_id.clone());
+    let mut sharing: HashMap<_, u32> = HashMap::new();
+    for target in &*targets {
+        *sharing.entry(registry(target)).or_default() += 1;
+    }
+    for target in targets {
+        let sharing = sharing[&registry(target)];
+        let interval = puts_per_second.interval(sharing).ok_or_else(|| {
+            let problem = format!(
+                "is {}, for {sharing} of the targets in {}: PutManifest can wait {} s before a put, and no longer",
+                puts_per_second.0,
+                target.region,
+                LONGEST_PUT_INTERVAL.as_secs()
+            );
+            invalid("putsPerSecond", problem)
+        })?;
+        // Rounded up: never more puts than that.
+        target.put_interval_ms = Some(milliseconds(interval + Duration::from_nanos(999_999)));
+    }
+    Ok(())
 }
 
 fn find_rule(name: &str, rules: &BTreeMap<String, Value>) -> Result<Rule, Error> {
