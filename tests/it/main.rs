@@ -18,6 +18,7 @@ mod matrix;
 mod metrics;
 mod notifications;
 mod operator;
+mod pacing;
 mod permissions;
 mod picture;
 mod put_manifest;

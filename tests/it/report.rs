@@ -317,6 +317,7 @@ async fn a_redrive_hands_the_failed_targets_back_and_keeps_the_others() {
     let target = json!({
         "region": "us-west-2", "repository": "mirror/app", "registryId": "222222222222",
         "roleArn": "arn:aws:iam::222222222222:role/target", "externalId": "secret", "settings": "sync",
+        "putIntervalMs": 500,
     });
     outcomes[1]["target"] = target.clone();
     let services = Services { redrives: counter(1), ..Services::default() };

@@ -5,9 +5,10 @@ use std::time::Duration;
 use ecr_local::Fault;
 use futures::StreamExt as _;
 use jiff::Timestamp;
-use resolve_image::{Input, MOST_TARGETS, Output, Reason, handle};
-use serde_json::{Value, json};
+use resolve_image::{Input, LONGEST_PUT_INTERVAL, MOST_TARGETS, Output, Reason, handle};
+use serde_json::{Value, json, value::RawValue};
 use shared::{
+    contract::Target,
     error::{ErrorName, Named as _},
     names::Digest,
     serve::decode,
@@ -399,6 +400,80 @@ async fn bad_input_is_refused_by_field() {
         assert_eq!(error, "InvalidInput", "{message}");
         assert!(message.starts_with(field), "{message} does not begin with {field}");
     }
+    assert_eq!(world.calls(SOURCE, "BatchGetImage"), 0, "bad input costs no call");
+}
+
+#[tokio::test]
+async fn a_pace_is_shared_by_the_targets_of_one_registry() {
+    let world = World::start().await;
+    world.push_image(Some("v1"), &[b"config", b"layer"]).await;
+    let target = |region: &str, registry: Option<&str>, name: &str| json!({"region": region, "registryId": registry, "repository": format!("mirror/{name}"), "settings": "none"});
+    let other = Some("222222222222");
+    let targets = json!([
+        target(TARGET, None, "a"),
+        target(TARGET, other, "a"),
+        target("us-east-1", None, "a"),
+        target(TARGET, None, "b"),
+        target(TARGET, other, "b"),
+        target(TARGET, other, "c"),
+        // The same target twice is one target.
+        target(TARGET, None, "b"),
+    ]);
+    let longest = LONGEST_PUT_INTERVAL.as_millis();
+    for (puts_per_second, intervals) in [
+        (json!(null), None),
+        (json!(10), Some([200, 300, 100, 200, 300, 300])),
+        (json!(1), Some([2000, 3000, 1000, 2000, 3000, 3000])),
+        (json!(0.025), Some([80_000, longest, 40_000, 80_000, longest, longest])),
+        // Never less than asked for.
+        (json!(7), Some([286, 429, 143, 286, 429, 429])),
+    ] {
+        let image = json!({"repository": REPOSITORY, "tag": "v1"});
+        let input = json!({"image": image, "targets": targets, "putsPerSecond": puts_per_second});
+        let round = resolve(&world, &input).await.round.unwrap();
+        let wanted: Vec<Value> = match intervals {
+            Some(intervals) => intervals.into_iter().map(|interval| json!(u64::try_from(interval).unwrap())).collect(),
+            None => vec![Value::Null; 6],
+        };
+        let written = serde_json::to_value(&round.targets).unwrap();
+        let told: Vec<Value> =
+            written.as_array().unwrap().iter().map(|target| target["putIntervalMs"].clone()).collect();
+        assert_eq!(told, wanted, "{puts_per_second}");
+        assert_eq!(decode::<Vec<Target>>(written).unwrap(), round.targets, "as the state machine hands them on");
+    }
+}
+
+#[tokio::test]
+async fn a_pace_that_is_none_is_refused() {
+    let world = World::start().await;
+    let image = json!({"image": {"repository": REPOSITORY, "tag": "v1"}, "targets": [{"region": TARGET}]});
+    let pushed = event(&Digest::of(b"x"), Some("v1"));
+    for (mut input, puts_per_second, problem) in [
+        (image.clone(), json!(0), "input.putsPerSecond: is 0: expected a number above 0, and at most 10"),
+        (image.clone(), json!(-1.5), "input.putsPerSecond: is -1.5: "),
+        (image.clone(), json!(10.001), "input.putsPerSecond: is 10.001: "),
+        (image.clone(), json!(u64::MAX), "input.putsPerSecond: is 18446744073709552000: "),
+        (image.clone(), json!("5"), "input.putsPerSecond: invalid type: string"),
+        (image.clone(), json!([1]), "input.putsPerSecond: invalid type: sequence"),
+        (
+            image.clone(),
+            json!(0.008),
+            "putsPerSecond: is 0.008, for 1 of the targets in eu-west-1: PutManifest can wait 120 s",
+        ),
+        (image, json!(f64::MIN_POSITIVE), "putsPerSecond: is 0.00"),
+        (pushed, json!(1), "putsPerSecond: is for an `image`, and not for an `event`"),
+    ] {
+        input["putsPerSecond"] = puts_per_second;
+        let (error, message) = refusal(&world, &input).await;
+        assert_eq!(error, "InvalidInput", "{message}");
+        assert!(message.starts_with(problem), "{message} does not begin with {problem}");
+    }
+    // JSON, and more than any number here can be.
+    let infinite: Box<RawValue> =
+        serde_json::from_str(r#"{"execution": "test", "input": {"putsPerSecond": 1e999}}"#).unwrap();
+    let diagnostic = decode::<Input>(&*infinite).unwrap_err();
+    assert_eq!(diagnostic.error_type, "InvalidInput");
+    assert!(diagnostic.error_message.starts_with("input.putsPerSecond: "), "{}", diagnostic.error_message);
     assert_eq!(world.calls(SOURCE, "BatchGetImage"), 0, "bad input costs no call");
 }
 

@@ -137,13 +137,39 @@ impl Access {
     }
 }
 
-/// What a request asks for. An operation that is not known here reads and writes everything.
-fn read_request(request: &HttpRequest, names: &BTreeMap<String, String>) -> Result<(Call, Access), BoxError> {
+/// The operation of a request, and its region.
+pub(crate) fn addressed(request: &HttpRequest) -> Result<(String, String), BoxError> {
     let header = |name: &str| request.headers().get(name).ok_or_else(|| format!("no header {name}"));
     let operation = header("x-amz-target")?.rsplit('.').next().unwrap_or_default().to_owned();
     // Credential=<key>/<date>/<region>/<service>/aws4_request
     let scope = header("authorization")?.split("Credential=").nth(1).unwrap_or_default();
     let region = scope.split('/').nth(2).ok_or("no region in the signature")?.to_owned();
+    Ok((operation, region))
+}
+
+/// `request`, to be sent by `client`.
+pub(crate) fn forward(client: &reqwest::Client, request: &HttpRequest) -> reqwest::RequestBuilder {
+    let mut forwarded = client.post(request.uri());
+    for (name, value) in request.headers() {
+        forwarded = forwarded.header(name, value);
+    }
+    forwarded.body(request.body().bytes().unwrap_or_default().to_vec())
+}
+
+/// What a forwarded request was answered.
+pub(crate) async fn read_response(answer: reqwest::Response) -> Result<HttpResponse, BoxError> {
+    let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+    let body = answer.bytes().await?;
+    let mut response = HttpResponse::new(StatusCode::try_from(status)?, SdkBody::from(&body[..]));
+    for (name, value) in &headers {
+        response.headers_mut().append(name.clone(), value.clone());
+    }
+    Ok(response)
+}
+
+/// What a request asks for. An operation that is not known here reads and writes everything.
+fn read_request(request: &HttpRequest, names: &BTreeMap<String, String>) -> Result<(Call, Access), BoxError> {
+    let (operation, region) = addressed(request)?;
     let body: Value = serde_json::from_slice(request.body().bytes().unwrap_or_default())?;
 
     let text = |value: &Value| value.as_str().map(ToOwned::to_owned);
@@ -351,24 +377,14 @@ impl Drop for Pending<'_> {
 impl Line {
     async fn pass(&self, request: HttpRequest) -> Result<HttpResponse, BoxError> {
         let (call, access) = read_request(&request, &self.control.names)?;
-        let mut forwarded = self.client.post(request.uri());
-        for (name, value) in request.headers() {
-            forwarded = forwarded.header(name, value);
-        }
-        let forwarded = forwarded.body(request.body().bytes().unwrap_or_default().to_vec());
+        let forwarded = forward(&self.client, &request);
         drop(request);
 
         let (permit, permitted) = oneshot::channel();
         let pending = self.announce(call, access, permit);
         permitted.await?;
-        let answer = forwarded.send().await?;
-        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
-        let body = answer.bytes().await?;
-        let mut response = HttpResponse::new(StatusCode::try_from(status)?, SdkBody::from(&body[..]));
-        for (name, value) in &headers {
-            response.headers_mut().append(name.clone(), value.clone());
-        }
-        self.answered(pending.id, status, &body);
+        let response = read_response(forwarded.send().await?).await?;
+        self.answered(pending.id, response.status().as_u16(), response.body().bytes().unwrap_or_default());
         Ok(response)
     }
 

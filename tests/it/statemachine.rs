@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use resolve_image::INDEX_FOLLOWS_WITHIN;
+use resolve_image::{INDEX_FOLLOWS_WITHIN, LONGEST_PUT_INTERVAL};
 use serde_json::Value;
 use shared::{
     contract::MOST_REPAIRS,
@@ -233,6 +233,13 @@ fn put_manifest_knows_which_repair_is_the_last() {
     let states: BTreeMap<String, Value> = states().into_iter().collect();
     let condition = states["AreRepairsLeft"]["Choices"][0]["Condition"].as_str().unwrap();
     assert_eq!(condition, format!("{{% $states.input.repairs <= {MOST_REPAIRS} %}}"));
+}
+
+#[test]
+fn put_manifest_has_time_for_more_than_one_put_at_any_pace() {
+    let states: BTreeMap<String, Value> = states().into_iter().collect();
+    let seconds = states["PutManifest"]["TimeoutSeconds"].as_u64().unwrap();
+    assert!(seconds > 2 * LONGEST_PUT_INTERVAL.as_secs(), "{seconds}");
 }
 
 #[test]

@@ -128,18 +128,23 @@ impl World {
 
     /// Uploads a blob as one part, unless it is there.
     pub(crate) async fn push_blob(&self, region: &str, content: &[u8]) {
+        self.push_blob_to(region, REPOSITORY, content).await;
+    }
+
+    /// As [`World::push_blob`], to another repository.
+    pub(crate) async fn push_blob_to(&self, region: &str, repository: &str, content: &[u8]) {
         let client = self.client(region).await;
         let digest = Digest::of(content);
-        let check = client.batch_check_layer_availability().repository_name(REPOSITORY).layer_digests(digest.as_str());
+        let check = client.batch_check_layer_availability().repository_name(repository).layer_digests(digest.as_str());
         let checked = check.send().await.unwrap();
         if checked.layers().iter().any(|layer| layer.layer_availability() == Some(&LayerAvailability::Available)) {
             return;
         }
-        let upload = client.initiate_layer_upload().repository_name(REPOSITORY).send().await.unwrap();
+        let upload = client.initiate_layer_upload().repository_name(repository).send().await.unwrap();
         let id = upload.upload_id().unwrap();
         client
             .upload_layer_part()
-            .repository_name(REPOSITORY)
+            .repository_name(repository)
             .upload_id(id)
             .part_first_byte(0)
             .part_last_byte(i64::try_from(content.len()).unwrap() - 1)
@@ -149,7 +154,7 @@ impl World {
             .unwrap();
         client
             .complete_layer_upload()
-            .repository_name(REPOSITORY)
+            .repository_name(repository)
             .upload_id(id)
             .layer_digests(digest.as_str())
             .send()
