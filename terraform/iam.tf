@@ -105,13 +105,19 @@ locals {
         ]
         Resource = local.target_repository_arns.created
       },
-      # The tag that says so goes when that is done, and no other.
+      # The tag that says so goes when that is done, and no other. ForAllValues holds for a request without keys, too: so there must
+      # be some.
       {
-        Sid       = "UnmarkTarget"
-        Effect    = "Allow"
-        Action    = ["ecr:UntagResource"]
-        Resource  = [for region in local.creating_regions : "arn:${local.partition}:ecr:${region}:${local.account_id}:repository/*"]
-        Condition = { "ForAllValues:StringEquals" = { "aws:TagKeys" = ["ecr-replicator:incomplete"] } }
+        Sid    = "UnmarkTarget"
+        Effect = "Allow"
+        Action = ["ecr:UntagResource"]
+        Resource = [
+          for arn in local.target_repository_arns.created : arn if !contains(local.target_repository_arns.synced, arn)
+        ]
+        Condition = {
+          "ForAllValues:StringEquals" = { "aws:TagKeys" = ["ecr-replicator:incomplete"] }
+          Null                        = { "aws:TagKeys" = "false" }
+        }
       },
       # Beside the above.
       {

@@ -112,7 +112,7 @@ run "reading_is_of_the_source_and_writing_of_the_targets" {
           "arn:aws:ecr:eu-west-1:123456789012:repository/prod/*",
           "arn:aws:ecr:us-east-1:123456789012:repository/base",
           "arn:aws:ecr:us-east-1:123456789012:repository/prod/*",
-        ] if contains(["CreateTarget", "UploadToTarget", "PutToTarget"], statement.Sid)
+        ] if contains(["CreateTarget", "UnmarkTarget", "UploadToTarget", "PutToTarget"], statement.Sid)
       ]
     ]))
     error_message = "A target statement reaches beyond the named repositories of the target regions."
@@ -140,7 +140,10 @@ run "reading_is_of_the_source_and_writing_of_the_targets" {
     condition = [
       for statement in jsondecode(aws_iam_role_policy.function["ensure-repo"].policy).Statement : statement.Condition
       if statement.Sid == "UnmarkTarget"
-    ] == [{ "ForAllValues:StringEquals" = { "aws:TagKeys" = ["ecr-replicator:incomplete"] } }]
+      ] == [{
+        "ForAllValues:StringEquals" = { "aws:TagKeys" = ["ecr-replicator:incomplete"] }
+        Null                        = { "aws:TagKeys" = "false" }
+    }]
     error_message = "A new repository loses its mark, and no other tag."
   }
 
@@ -249,10 +252,13 @@ run "each_target_is_written_as_its_settings_and_its_registry_say" {
         "arn:aws:ecr:us-west-2:123456789012:repository/fixed",
         "arn:aws:ecr:us-west-2:123456789012:repository/prod/*",
       ]
+      # Any tag may be taken off those that are synchronized.
       UnmarkTarget = [
-        "arn:aws:ecr:us-east-1:123456789012:repository/*",
-        "arn:aws:ecr:us-east-2:123456789012:repository/*",
-        "arn:aws:ecr:us-west-2:123456789012:repository/*",
+        "arn:aws:ecr:us-east-1:123456789012:repository/fixed",
+        "arn:aws:ecr:us-east-1:123456789012:repository/prod/*",
+        "arn:aws:ecr:us-east-2:123456789012:repository/fixed",
+        "arn:aws:ecr:us-west-2:123456789012:repository/fixed",
+        "arn:aws:ecr:us-west-2:123456789012:repository/prod/*",
       ]
       SyncTarget = ["arn:aws:ecr:us-east-2:123456789012:repository/mirror/prod/*"]
       DescribeTarget = [

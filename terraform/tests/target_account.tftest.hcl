@@ -98,11 +98,19 @@ run "repositories_are_made_and_written" {
           ]
         },
         {
-          Sid       = "Unmark"
-          Effect    = "Allow"
-          Action    = ["ecr:UntagResource"]
-          Resource  = ["arn:aws:ecr:eu-west-1:123456789012:repository/*", "arn:aws:ecr:us-east-1:123456789012:repository/*"]
-          Condition = { "ForAllValues:StringEquals" = { "aws:TagKeys" = ["ecr-replicator:incomplete"] } }
+          Sid    = "Unmark"
+          Effect = "Allow"
+          Action = ["ecr:UntagResource"]
+          Resource = [
+            "arn:aws:ecr:eu-west-1:123456789012:repository/mirror/*",
+            "arn:aws:ecr:eu-west-1:123456789012:repository/base",
+            "arn:aws:ecr:us-east-1:123456789012:repository/mirror/*",
+            "arn:aws:ecr:us-east-1:123456789012:repository/base",
+          ]
+          Condition = {
+            "ForAllValues:StringEquals" = { "aws:TagKeys" = ["ecr-replicator:incomplete"] }
+            Null                        = { "aws:TagKeys" = "false" }
+          }
         },
         {
           Sid      = "Encrypt"
@@ -135,7 +143,7 @@ run "settings_are_synchronized_where_that_is_allowed" {
   }
 
   assert {
-    condition     = jsondecode(aws_iam_role_policy.this.policy).Statement[*].Sid == ["Replicate", "Create", "Unmark", "Sync", "Encrypt", "SignIn"]
+    condition     = jsondecode(aws_iam_role_policy.this.policy).Statement[*].Sid == ["Replicate", "Create", "Sync", "Encrypt", "SignIn"]
     error_message = "A statement is missing, or there are others."
   }
 

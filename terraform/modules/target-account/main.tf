@@ -59,12 +59,10 @@ locals {
       ]
       Resource = var.allow_create ? local.repository_arns : []
     }
-    # The tag of a repository that has yet to get its policies, and no other.
+    # The tag of a repository that has yet to get its policies, and no other; unless Sync takes any tag off.
     Unmark = {
-      Action = ["ecr:UntagResource"]
-      Resource = [
-        for region in sort(var.regions) : "arn:${local.partition}:ecr:${region}:${local.account_id}:repository/*" if var.allow_create
-      ]
+      Action   = ["ecr:UntagResource"]
+      Resource = var.allow_create && !var.allow_sync ? local.repository_arns : []
     }
     Sync = {
       Action = [
@@ -96,7 +94,11 @@ locals {
 
   conditions = {
     Encrypt = { StringEquals = { "kms:ViaService" = [for region in sort(var.regions) : "ecr.${region}.amazonaws.com"] } }
-    Unmark  = { "ForAllValues:StringEquals" = { "aws:TagKeys" = ["ecr-replicator:incomplete"] } }
+    # ForAllValues holds for a request without keys, too: so there must be some.
+    Unmark = {
+      "ForAllValues:StringEquals" = { "aws:TagKeys" = ["ecr-replicator:incomplete"] }
+      Null                        = { "aws:TagKeys" = "false" }
+    }
   }
 
   policy = jsonencode({
