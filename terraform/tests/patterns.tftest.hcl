@@ -14,6 +14,11 @@ run "which_repositories" {
         all      = {}
         everyone = { include = ["base", "*"] }
         but      = { exclude = ["prod/scratch-*", "base"] }
+        names    = { exclude = ["prod/app", "base"] }
+        prefixes = { exclude = ["prod/scratch-*", "tmp/*"] }
+        suffixes = { include = ["*"], exclude = ["*-cache", "*/tmp"] }
+        within   = { exclude = ["prod/*/cache"] }
+        ends     = { exclude = ["prod/*", "*/cache"] }
         only     = { include = ["base", "prod/*", "*-release", "a/*/b", "team-*"] }
         both     = { include = ["prod/*"], exclude = ["prod/scratch-*"] }
       } : name => { repositories = repositories, targets = [{ region = "eu-west-1" }] }
@@ -25,7 +30,12 @@ run "which_repositories" {
       all      = []
       everyone = []
       but      = [{ anything-but = { wildcard = tolist(["prod/scratch-*", "base"]) } }]
-      only     = ["base", { prefix = "prod/" }, { prefix = "team-" }, { wildcard = "*-release" }, { wildcard = "a/*/b" }]
+      names    = [{ anything-but = tolist(["prod/app", "base"]) }]
+      prefixes = [{ anything-but = { prefix = ["prod/scratch-", "tmp/"] } }]
+      suffixes = [{ anything-but = { suffix = ["-cache", "/tmp"] } }]
+      within   = [{ anything-but = { wildcard = tolist(["prod/*/cache"]) } }]
+      ends     = [{ anything-but = { wildcard = tolist(["prod/*", "*/cache"]) } }]
+      only     = ["base", { prefix = "prod/" }, { prefix = "team-" }, { suffix = "-release" }, { wildcard = "a/*/b" }]
       both     = [{ prefix = "prod/" }]
     }
     error_message = "A rule's repositories are others."
@@ -37,6 +47,11 @@ run "which_repositories" {
       all      = "$or action-type result"
       everyone = "$or action-type result"
       but      = "$or action-type repository-name result"
+      names    = "$or action-type repository-name result"
+      prefixes = "$or action-type repository-name result"
+      suffixes = "$or action-type repository-name result"
+      within   = "$or action-type repository-name result"
+      ends     = "$or action-type repository-name result"
       only     = "$or action-type repository-name result"
       both     = "$or action-type repository-name result"
     }
@@ -53,7 +68,10 @@ run "which_tags_without_untagged_images" {
       for name, tags in {
         all  = {}
         but  = { exclude = ["*-rc*", "dev"] }
-        only = { include = ["latest", "v*", "*.*"] }
+        name = { exclude = ["dev", "edge"] }
+        from = { exclude = ["dev-*", "edge-*"] }
+        to   = { exclude = ["*-dev", "*-edge"] }
+        only = { include = ["latest", "v*", "*.*", "*-stable"] }
         both = { include = ["v*"], exclude = ["*-rc*"] }
       } : name => { tags = tags, targets = [{ region = "eu-west-1" }] }
     }
@@ -63,7 +81,7 @@ run "which_tags_without_untagged_images" {
     condition = {
       for name, rule in output.rules : name => jsonencode({ for field, matchers in rule.event_detail : field => matchers if field != "$or" })
       } == {
-      for name in ["all", "but", "only", "both"] : name => jsonencode({ action-type = ["PUSH"], result = ["SUCCESS"] })
+      for name in ["all", "but", "name", "from", "to", "only", "both"] : name => jsonencode({ action-type = ["PUSH"], result = ["SUCCESS"] })
     }
     error_message = "A field is asked for twice, or another one is."
   }
@@ -72,7 +90,10 @@ run "which_tags_without_untagged_images" {
     condition = { for name, rule in output.rules : name => jsonencode(rule.event_detail["$or"][0]) } == {
       all  = jsonencode({ image-tag = [{ anything-but = [""] }] })
       but  = jsonencode({ image-tag = [{ anything-but = { wildcard = ["*-rc*", "dev"] } }, { prefix = "sha256-" }] })
-      only = jsonencode({ image-tag = ["latest", { prefix = "v" }, { wildcard = "*.*" }, { prefix = "sha256-" }] })
+      name = jsonencode({ image-tag = [{ anything-but = ["dev", "edge"] }, { prefix = "sha256-" }] })
+      from = jsonencode({ image-tag = [{ anything-but = { prefix = ["dev-", "edge-"] } }, { prefix = "sha256-" }] })
+      to   = jsonencode({ image-tag = [{ anything-but = { suffix = ["-dev", "-edge"] } }, { prefix = "sha256-" }] })
+      only = jsonencode({ image-tag = ["latest", { prefix = "v" }, { suffix = "-stable" }, { wildcard = "*.*" }, { prefix = "sha256-" }] })
       both = jsonencode({ image-tag = [{ prefix = "v" }, { prefix = "sha256-" }] })
     }
     error_message = "A rule's tags are others; mind the tags of signatures."
@@ -242,5 +263,27 @@ run "what_the_state_machine_is_given" {
       })
     }
     error_message = "A rule's definition is another: ${jsonencode({ for name, rule in output.rules : name => rule.definition })}"
+  }
+}
+
+# An event bus takes 30 rules with wildcards.
+run "there_is_no_wildcard_where_a_prefix_a_suffix_or_a_name_does" {
+  command = plan
+  module { source = "./modules/rules" }
+
+  variables {
+    rules = {
+      for number in range(31) : "rule-${number}" => {
+        repositories = { include = number % 2 == 0 ? ["*"] : ["base", "prod/*", "*/release"], exclude = ["*/cache", "*-tmp"] }
+        tags         = { include = number % 3 == 0 ? ["*"] : ["latest", "v*", "*-stable"], exclude = number % 5 == 0 ? ["dev"] : ["dev-*", "rc-*"] }
+        untagged     = number % 7 == 0
+        targets      = [{ region = "eu-west-1" }]
+      }
+    }
+  }
+
+  assert {
+    condition     = output.problems == [] && !strcontains(jsonencode(values(output.rules)[*].event_detail), "wildcard")
+    error_message = "A pattern has a wildcard, or is taken for one that does."
   }
 }

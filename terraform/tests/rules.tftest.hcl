@@ -862,3 +862,55 @@ run "more_than_the_state_machine_carries" {
     error_message = "The problems are others: ${join("\n", output.problems)}"
   }
 }
+
+run "more_rules_with_wildcards_than_an_event_bus_takes" {
+  command = plan
+  module { source = "./modules/rules" }
+
+  variables {
+    rules = merge(
+      {
+        for number in range(29) : format("rule-%02d", number) => {
+          repositories = { include = ["app-${number}"] }
+          tags         = { include = number % 2 == 0 ? ["*.*"] : ["*"], exclude = number % 2 == 0 ? [] : ["dev", "rc-*"] }
+          targets      = [{ region = "eu-west-1" }]
+        }
+      },
+      {
+        a-within  = { repositories = { include = ["a/*/b"] }, targets = [{ region = "eu-west-1" }] }
+        b-but     = { repositories = { exclude = ["b-*", "*-b"] }, targets = [{ region = "eu-west-1" }] }
+        c-without = { repositories = { include = ["*/c", "c/*", "cc"] }, targets = [{ region = "eu-west-1" }] }
+        # What its pattern does not say.
+        d-without = { repositories = { include = ["d/*"], exclude = ["d/*/x"] }, targets = [{ region = "eu-west-1" }] }
+      },
+    )
+  }
+
+  expect_failures = [output.rules]
+
+  assert {
+    condition = output.problems == [
+      join(" ", [
+        "31 rules have wildcards in their event patterns, and an event bus takes 30:",
+        "${join(", ", concat(["a-within", "b-but"], [for number in range(29) : format("rule-%02d", number)]))}.",
+        "A pattern needs none with its only * at its beginning or at its end,",
+        "nor do exclusions that are all such beginnings, all such ends or all names.",
+      ]),
+    ]
+    error_message = "The problems are others: ${join("\n", output.problems)}"
+  }
+}
+
+run "as_many_rules_with_wildcards_as_an_event_bus_takes" {
+  command = plan
+  module { source = "./modules/rules" }
+
+  variables {
+    rules = { for number in range(30) : "rule-${number}" => { repositories = { include = ["a/*/${number}"] }, targets = [{ region = "eu-west-1" }] } }
+  }
+
+  assert {
+    condition     = output.problems == []
+    error_message = "There are problems: ${join("\n", output.problems)}"
+  }
+}

@@ -182,6 +182,9 @@ const FILTERS: &[(&[&str], &[&str])] = &[
     (&["*.*", "*/*/*"], &[]),
     (&["*"], &["ab", "*-rc*"]),
     (&["*"], &["*b", "a/*"]),
+    (&["*"], &["ab", "v1"]),
+    (&["*"], &["a*", "v*"]),
+    (&["*"], &["*b", "*1"]),
     (&["a*", "v*"], &["*tmp*", "a1"]),
 ];
 
@@ -204,7 +207,7 @@ async fn a_rule_s_event_pattern_means_what_its_filters_mean() {
     };
     let rules: serde_json::Map<String, Value> = (0..FILTERS.len())
         .map(|place| {
-            let (repositories, tags) = (filter(place, "/"), filter(place * 2 + 3, "-"));
+            let (repositories, tags) = (filter(place, "/"), filter(place * 5 + 3, "-"));
             let rule = json!({"repositories": repositories, "tags": tags, "targets": [{"region": "eu-west-1"}]});
             (format!("rule-{place}"), rule)
         })

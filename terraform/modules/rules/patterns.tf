@@ -12,24 +12,49 @@ locals {
     for name, rule in local.rules : name => !contains(rule.tags.include, "*") || length(rule.tags.exclude) > 0
   }
 
-  # A pattern with its only * at the end is a prefix, which costs EventBridge less than a wildcard does.
+  # A pattern with its only * at its end is a prefix, and one with its only * at its beginning a suffix. An event bus takes few rules
+  # with wildcards, and refuses those that are too complex: so there is one only where nothing else will do.
+  pattern_kinds = {
+    for pattern in distinct(flatten([
+      for rule in local.rules : concat(rule.repositories.include, rule.repositories.exclude, rule.tags.include, rule.tags.exclude)
+    ])) :
+    pattern => (
+      !strcontains(pattern, "*") ? "name" :
+      can(regex("^[^*]+[*]$", pattern)) ? "prefix" :
+      can(regex("^[*][^*]+$", pattern)) ? "suffix" : "wildcard"
+    )
+  }
+
   include_matchers = {
     for name, rule in local.rules : name => {
       for field, patterns in { repositories = rule.repositories.include, tags = rule.tags.include } : field => concat(
-        [for pattern in patterns : pattern if !strcontains(pattern, "*")],
-        [for pattern in patterns : { prefix = trimsuffix(pattern, "*") } if can(regex("^[^*]+[*]$", pattern))],
-        [for pattern in patterns : { wildcard = pattern } if strcontains(pattern, "*") && !can(regex("^[^*]+[*]$", pattern))],
+        [for pattern in patterns : pattern if local.pattern_kinds[pattern] == "name"],
+        [for pattern in patterns : { prefix = trimsuffix(pattern, "*") } if local.pattern_kinds[pattern] == "prefix"],
+        [for pattern in patterns : { suffix = trimprefix(pattern, "*") } if local.pattern_kinds[pattern] == "suffix"],
+        [for pattern in patterns : { wildcard = pattern } if local.pattern_kinds[pattern] == "wildcard"],
       )
+    }
+  }
+
+  # One matcher, because several would each let through what the others exclude. It has one kind of pattern, and every kind is a
+  # wildcard.
+  exclude_matchers = {
+    for name, rule in local.rules : name => {
+      for field, patterns in { repositories = rule.repositories.exclude, tags = rule.tags.exclude } : field => flatten([
+        for kinds in [join(" ", distinct([for pattern in patterns : local.pattern_kinds[pattern]]))] : concat(
+          [for names in [patterns] : { anything-but = names } if kinds == "name"],
+          [for prefixes in [[for pattern in patterns : trimsuffix(pattern, "*")]] : { anything-but = { prefix = prefixes } } if kinds == "prefix"],
+          [for suffixes in [[for pattern in patterns : trimprefix(pattern, "*")]] : { anything-but = { suffix = suffixes } } if kinds == "suffix"],
+          [for wildcards in [patterns] : { anything-but = { wildcard = wildcards } } if !contains(["", "name", "prefix", "suffix"], kinds)],
+        )
+      ])
     }
   }
 
   # No matcher at all is every repository.
   repository_matchers = {
     for name, rule in local.rules : name => concat(
-      [
-        for patterns in [rule.repositories.exclude] : { anything-but = { wildcard = patterns } }
-        if contains(rule.repositories.include, "*") && length(patterns) > 0
-      ],
+      [for matcher in local.exclude_matchers[name].repositories : matcher if contains(rule.repositories.include, "*")],
       [for matcher in local.include_matchers[name].repositories : matcher if !contains(rule.repositories.include, "*")],
     )
   }
@@ -40,10 +65,7 @@ locals {
   tag_matchers = {
     for name, rule in local.rules : name => concat(
       [for tags in [[""]] : { anything-but = tags } if !local.tags_are_filtered[name]],
-      [
-        for patterns in [rule.tags.exclude] : { anything-but = { wildcard = patterns } }
-        if local.tags_are_filtered[name] && contains(rule.tags.include, "*")
-      ],
+      [for matcher in local.exclude_matchers[name].tags : matcher if contains(rule.tags.include, "*")],
       [for matcher in local.include_matchers[name].tags : matcher if !contains(rule.tags.include, "*")],
       [for prefix in ["sha256-"] : { prefix = prefix } if local.tags_are_filtered[name]],
     )
@@ -72,4 +94,6 @@ locals {
       },
     )
   }
+
+  wildcard_rules = [for name, detail in local.event_details : name if strcontains(jsonencode(detail), "\"wildcard\":")]
 }

@@ -46,6 +46,9 @@ locals {
   largest_outcome = 3510
   largest_round   = 218000
 
+  # EventBridge's quota for one event bus, which cannot be raised.
+  most_wildcard_rules = 30
+
   problems = concat(
     local.rule_problems,
     local.target_problems,
@@ -269,6 +272,13 @@ locals {
         "All rules together have more targets or settings than the state machine can carry:",
         "${size} bytes as JSON, and ${local.largest_rules} is the most.",
       ]) if size > local.largest_rules
+    ],
+    [
+      for count in [length(local.wildcard_rules)] : join(" ", [
+        "${count} rules have wildcards in their event patterns, and an event bus takes ${local.most_wildcard_rules}:",
+        "${join(", ", local.wildcard_rules)}. A pattern needs none with its only * at its beginning or at its end,",
+        "nor do exclusions that are all such beginnings, all such ends or all names.",
+      ]) if count > local.most_wildcard_rules
     ],
   )
 }
