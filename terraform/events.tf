@@ -40,8 +40,8 @@ resource "aws_cloudwatch_event_rule" "image_pushed" {
 
   lifecycle {
     precondition {
-      condition     = length(each.value) <= 4096
-      error_message = "The event pattern of rule ${each.key} has ${length(each.value)} characters, and EventBridge takes 4096: join repositories or tags in patterns, or make two rules of it."
+      condition     = length(each.value) <= var.event_pattern_limit
+      error_message = "The event pattern of rule ${each.key} has ${length(each.value)} characters, and EventBridge takes ${var.event_pattern_limit}: join repositories or tags in patterns, make two rules of it, or raise the quota \"Event pattern size\" (to at most 4096) and event_pattern_limit with it."
     }
   }
 }

@@ -61,6 +61,18 @@ variable "dashboard" {
   nullable    = false
 }
 
+variable "event_pattern_limit" {
+  description = "How many characters EventBridge takes for an event pattern in this account and region: 2048, or as many as its quota \"Event pattern size\" was raised to, at most 4096."
+  type        = number
+  default     = 2048
+  nullable    = false
+
+  validation {
+    condition     = var.event_pattern_limit >= 2048 && var.event_pattern_limit <= 4096 && floor(var.event_pattern_limit) == var.event_pattern_limit
+    error_message = "The limit is 2048 to 4096 characters, a whole number."
+  }
+}
+
 variable "execution_log_level" {
   description = "What the state machine logs of its executions: ALL (development), ERROR, FATAL or OFF."
   type        = string

@@ -179,10 +179,24 @@ run "a_package_that_is_not_there" {
   expect_failures = [aws_lambda_function.this]
 }
 
-run "more_repositories_than_an_event_pattern_holds" {
+run "more_than_an_event_pattern_holds" {
   command = plan
 
   variables {
+    rules = {
+      few  = { tags = { include = [for index in range(65) : "application-release-${index}"] }, targets = [{ region = "us-east-1" }] }
+      many = { tags = { include = [for index in range(80) : "application-release-${index}"] }, targets = [{ region = "us-east-1" }] }
+    }
+  }
+
+  expect_failures = [aws_cloudwatch_event_rule.image_pushed["many"]]
+}
+
+run "more_than_an_event_pattern_holds_where_the_quota_was_raised" {
+  command = plan
+
+  variables {
+    event_pattern_limit = 4096
     rules = {
       few  = { repositories = { include = [for index in range(100) : "prod/application-${index}"] }, targets = [{ region = "us-east-1" }] }
       many = { repositories = { include = [for index in range(180) : "prod/application-${index}"] }, targets = [{ region = "us-east-1" }] }
@@ -197,6 +211,36 @@ run "more_repositories_than_an_event_pattern_holds" {
     aws_iam_role_policy.function["copy-layers"],
     aws_iam_role_policy.function["put-manifest"],
   ]
+}
+
+run "a_smaller_event_pattern_than_eventbridge_takes" {
+  command = plan
+
+  variables {
+    event_pattern_limit = 2047
+  }
+
+  expect_failures = [var.event_pattern_limit]
+}
+
+run "a_larger_event_pattern_than_a_quota_can_be" {
+  command = plan
+
+  variables {
+    event_pattern_limit = 4097
+  }
+
+  expect_failures = [var.event_pattern_limit]
+}
+
+run "a_fraction_of_a_character" {
+  command = plan
+
+  variables {
+    event_pattern_limit = 2048.5
+  }
+
+  expect_failures = [var.event_pattern_limit]
 }
 
 # IAM takes 2048 characters for the policy by which their role is assumed, and a rule's ARN has more than 60.

@@ -596,6 +596,7 @@ run "a_policy_that_iam_would_not_take_is_found_by_the_plan" {
   command = plan
 
   variables {
+    event_pattern_limit = 4096
     rules = {
       all = {
         repositories = { include = [for index in range(100) : "prod/application-${index}"] }
