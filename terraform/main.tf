@@ -13,8 +13,9 @@ locals {
   # `id`, because provider 6 deprecates `name` and provider 5 does not have `region`.
   source_region = data.aws_region.current.id
 
-  # Both lengths are limited, so that this fits the 64 characters that a rule's name may have.
-  rule_names         = { for name in keys(module.rules.rules) : name => "${var.name}-${name}" }
+  # Both lengths are limited, so that this fits the 64 characters that a rule's name may have. Neither part has a _, so that two
+  # deployments do not have a name in common; a - both may have.
+  rule_names         = { for name in keys(module.rules.rules) : name => "${var.name}_${name}" }
   state_machine_name = "${var.name}-replicate-image"
 
   # Roles belong to the account, not to a region: without the region in its name, a second source region would collide.
@@ -22,7 +23,7 @@ locals {
 
   # ARNs by construction, where the resource itself would close a cycle.
   # All rules in one, because a role's trust policy has room for about twenty.
-  rule_arn_pattern  = "arn:${local.partition}:events:${local.source_region}:${local.account_id}:rule/${var.name}-*"
+  rule_arn_pattern  = "arn:${local.partition}:events:${local.source_region}:${local.account_id}:rule/${var.name}_*"
   state_machine_arn = "arn:${local.partition}:states:${local.source_region}:${local.account_id}:stateMachine:${local.state_machine_name}"
 }
 

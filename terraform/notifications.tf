@@ -98,7 +98,7 @@ locals {
 resource "aws_cloudwatch_event_rule" "notification" {
   for_each = local.notification_patterns
 
-  # A replication rule's name has no dot.
+  # A replication rule's name has a _, and no dot.
   name          = "${var.name}-notify.${each.key}"
   description   = "Tells ${try(var.notifications.topic_arn, "")}: ${each.key}"
   event_pattern = each.value

@@ -503,7 +503,7 @@ run "roles_are_assumed_by_their_own_service_for_their_own_resource" {
       Action    = "sts:AssumeRole"
       Principal = { Service = "events.amazonaws.com" }
       Condition = {
-        ArnLike      = { "aws:SourceArn" = "arn:aws:events:eu-central-1:123456789012:rule/ecr-replicator-*" }
+        ArnLike      = { "aws:SourceArn" = "arn:aws:events:eu-central-1:123456789012:rule/ecr-replicator_*" }
         StringEquals = { "aws:SourceAccount" = "123456789012" }
       }
     }]

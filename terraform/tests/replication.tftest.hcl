@@ -21,12 +21,12 @@ run "each_rule_is_an_event_rule" {
 
   assert {
     condition = { for name, rule in aws_cloudwatch_event_rule.image_pushed : "${name} ${rule.name}" => rule.event_pattern } == {
-      "all ecr-replicator-all" = jsonencode({
+      "all ecr-replicator_all" = jsonencode({
         source      = ["aws.ecr", "ecr-replicator.replay"]
         detail-type = ["ECR Image Action"]
         detail      = { action-type = ["PUSH"], result = ["SUCCESS"] }
       })
-      "images ecr-replicator-images" = jsonencode({
+      "images ecr-replicator_images" = jsonencode({
         source      = ["aws.ecr", "ecr-replicator.replay"]
         detail-type = ["ECR Image Action"]
         detail = {
@@ -65,7 +65,7 @@ run "a_rule_may_name_what_is_not_made_yet" {
   module { source = "./tests/key_made_beside" }
 
   assert {
-    condition     = output.event_rule_names == { all = "ecr-replicator-all" }
+    condition     = output.event_rule_names == { all = "ecr-replicator_all" }
     error_message = "The rules are not planned until their keys and roles are there."
   }
 }
@@ -81,6 +81,43 @@ run "the_longest_names_fit_an_event_rule" {
   assert {
     condition     = [for rule in aws_cloudwatch_event_rule.image_pushed : length(rule.name)] == [64]
     error_message = "The longest name of a rule is not the longest that EventBridge takes."
+  }
+}
+
+run "a_deployment_whose_name_begins_like_another_one_s" {
+  command = plan
+
+  variables {
+    name  = "mirror"
+    rules = { prod-app = { targets = [{ region = "us-east-1" }] } }
+  }
+}
+
+run "has_event_rules_of_its_own" {
+  command = plan
+
+  variables {
+    name          = "mirror-prod"
+    rules         = { app = { targets = [{ region = "us-east-1" }] } }
+    notifications = { topic_arn = "arn:aws:sns:eu-central-1:123456789012:replications" }
+  }
+
+  assert {
+    condition = length(setintersection(
+      values(run.a_deployment_whose_name_begins_like_another_one_s.event_rule_names),
+      values(output.event_rule_names),
+    )) == 0
+    error_message = "Two deployments have an event rule of the same name: each would take it from the other one."
+  }
+
+  assert {
+    condition = alltrue([
+      for name in concat(
+        values(run.a_deployment_whose_name_begins_like_another_one_s.event_rule_names),
+        values(aws_cloudwatch_event_rule.notification)[*].name,
+      ) : !startswith(name, trimsuffix(reverse(split("/", jsondecode(aws_iam_role.event_rule.assume_role_policy).Statement[0].Condition.ArnLike["aws:SourceArn"]))[0], "*"))
+    ])
+    error_message = "Another deployment's rules may use this one's role, or rules that start nothing may."
   }
 }
 
@@ -173,7 +210,7 @@ run "an_event_is_retried_for_a_day_and_then_kept_for_two_weeks" {
       Action    = "sqs:SendMessage"
       Resource  = "arn:aws:sqs:eu-central-1:123456789012:${aws_sqs_queue.dead_letters.name}"
       Condition = {
-        ArnLike = { "aws:SourceArn" = "arn:aws:events:eu-central-1:123456789012:rule/ecr-replicator-*" }
+        ArnLike = { "aws:SourceArn" = "arn:aws:events:eu-central-1:123456789012:rule/ecr-replicator_*" }
       }
     }]
     error_message = "Something else than this deployment's rules may write to the dead-letter queue."
@@ -405,7 +442,6 @@ run "names_and_tags_are_everywhere" {
       for name in concat(
         values(aws_lambda_function.this)[*].function_name,
         values(aws_iam_role.function)[*].name,
-        values(aws_cloudwatch_event_rule.image_pushed)[*].name,
         values(aws_cloudwatch_metric_alarm.this)[*].alarm_name,
         values(aws_cloudwatch_event_rule.notification)[*].name,
         [
@@ -416,7 +452,7 @@ run "names_and_tags_are_everywhere" {
           aws_sqs_queue.dead_letters.name,
         ],
       ) : startswith(name, "mirror-")
-    ])
+    ]) && values(aws_cloudwatch_event_rule.image_pushed)[*].name == ["mirror_all"]
     error_message = "A resource's name has another prefix, so that two copies of the module would collide."
   }
 
@@ -447,7 +483,7 @@ run "outputs_name_what_was_made" {
   command = plan
 
   assert {
-    condition     = output.event_rule_names == { all = "ecr-replicator-all" }
+    condition     = output.event_rule_names == { all = "ecr-replicator_all" }
     error_message = "The event rules' names are others."
   }
 

@@ -16,7 +16,7 @@ use tokio::process::Command;
 use crate::operator::{Operator, is_cli_installed};
 use crate::scene::{REPOSITORY, Scene, TAG, TARGETS, calls};
 
-const RULE: &str = "ecr-replicator-all";
+const RULE: &str = "ecr-replicator_all";
 
 impl Operator {
     /// The documented command: whether it succeeded, and the last line of what it says.
