@@ -647,6 +647,57 @@ run "repositories_that_are_mixed_up" {
   }
 }
 
+run "repositories_that_are_mixed_up_in_part" {
+  command = plan
+  module { source = "./modules/rules" }
+
+  variables {
+    rules = {
+      for name, rule in {
+        a-one    = ["us-east-1", "a/*", "m/", []]
+        a-suffix = ["us-east-1", "*/x", null, []]
+        # The other way round, because the first one's name begins with nothing that the other one's rename could be taken off.
+        b-any = ["us-east-2", "*/x", null, []]
+        b-one = ["us-east-2", "b/*", "m/", []]
+        # Both are renamed.
+        c-one   = ["us-west-1", "c/*-x-*", "m/c-", []]
+        c-other = ["us-west-1", "d/*-y", "m/", []]
+        # Either excludes what the other one's come to.
+        d-one    = ["us-west-2", "d/*", "m/", []]
+        d-suffix = ["us-west-2", "*/x", null, ["m/*"]]
+        e-one    = ["eu-west-1", "e/*", "m/", ["e/*/x"]]
+        e-suffix = ["eu-west-1", "m/*/x", null, []]
+        f-one    = ["eu-west-2", "f/*-z", "m/", ["f/*-x-*"]]
+        f-part   = ["eu-west-2", "m/*-x-*", null, []]
+        # Nothing is excluded that matters.
+        g-one    = ["eu-west-3", "g/*", "m/", ["g/y/*"]]
+        g-suffix = ["eu-west-3", "*/x", null, ["g/*", "m/y/*"]]
+        # Apart.
+        h-one   = ["ca-west-1", "h/*-x", "m/", []]
+        h-begin = ["ca-west-1", "mm/*-x", null, []]
+        h-end   = ["ca-west-1", "m/*-y", null, []]
+        } : name => {
+        repositories = { include = [rule[1]], exclude = rule[3] }
+        targets      = [{ region = rule[0], replace_prefix = rule[2] == null ? null : { from = regex("^[a-z]/", rule[1]), to = rule[2] } }]
+      }
+    }
+  }
+
+  expect_failures = [output.rules]
+
+  assert {
+    condition = output.problems == [
+      for line in [
+        ["g-one", "g/*", "m/*", "eu-west-3", "m/*", "g-suffix"],
+        ["a-one", "a/*", "m/*", "us-east-1", "m/*", "a-suffix"],
+        ["b-one", "b/*", "m/*", "us-east-2", "m/*", "b-any"],
+        ["c-one", "c/*-x-*", "m/c-*-x-*", "us-west-1", "d/c-*-x-*", "c-other"],
+      ] : "rule ${line[0]}, targets[0]: ${line[1]} would be ${line[2]} in 123456789012 ${line[3]}, and so would some of ${line[4]} by rule ${line[5]}, targets[0]; exclude ${line[4]} from rule ${line[5]}, or rename one of them."
+    ]
+    error_message = "The problems are others: ${join("\n", output.problems)}"
+  }
+}
+
 run "rules_that_would_undo_each_other" {
   command = plan
   module { source = "./modules/rules" }
@@ -664,13 +715,20 @@ run "rules_that_would_undo_each_other" {
         c-sync = ["c/*", { region = "eu-west-1", repository_prefix = "m/", settings = "sync" }, { scan_on_push = true }]
         d-key  = ["d/*", { region = "eu-west-1", kms_key_arn = "arn:aws:kms:eu-west-1:123456789012:key/d" }, {}]
         d-sync = ["d/*", { region = "eu-west-1", settings = "sync" }, {}]
+        # Both make it: the first one to come decides.
+        d-made     = ["d2/*", { region = "eu-west-1", kms_key_arn = "arn:aws:kms:eu-west-1:123456789012:key/d" }, {}]
+        d-made-too = ["d2/x", { region = "eu-west-1" }, {}]
+        d-make     = ["d3/*", { region = "eu-west-1" }, { scan_on_push = false }]
+        d-make-too = ["d3/*", { region = "eu-west-1" }, { scan_on_push = true }]
         # No harm.
         e-same  = ["e/*", { region = "eu-west-1", settings = "sync" }, { scan_on_push = true }]
         e-too   = ["e/x", { region = "eu-west-1", settings = "sync" }, { scan_on_push = true }]
         f-make  = ["f/*", { region = "eu-west-1" }, {}]
         f-sync  = ["f/*", { region = "eu-west-1", settings = "sync" }, { scan_on_push = true }]
         g-make  = ["g/*", { region = "eu-west-1" }, { scan_on_push = false }]
-        g-too   = ["g/*", { region = "eu-west-1" }, { scan_on_push = true }]
+        g-same  = ["g/*", { region = "eu-west-1" }, { scan_on_push = false }]
+        g-too   = ["g/*", { region = "eu-west-1" }, {}]
+        g-key   = ["g/*", { region = "eu-west-1", registry_id = "222222222222", settings = "none" }, {}]
         h-none  = ["h/*", { region = "eu-west-1", settings = "none" }, {}]
         h-sync  = ["h/*", { region = "eu-west-1", settings = "sync" }, { scan_on_push = true }]
         i-there = ["i/*", { region = "eu-west-2", settings = "sync" }, { scan_on_push = false }]
@@ -690,11 +748,59 @@ run "rules_that_would_undo_each_other" {
   assert {
     condition = output.problems == [
       for line in [
-        ["a-within", "a/x", "a-sync", "a/x"],
-        ["b-one", "b/x", "b-other", "b/x"],
-        ["c-make", "m/c/*", "c-sync", "c/*"],
-        ["d-key", "d/*", "d-sync", "d/*"],
-      ] : "rule ${line[0]}, targets[0]: ${line[1]} in 123456789012 eu-west-1 gets other settings or another key from rule ${line[2]}, targets[0], and at least one of them synchronizes it; give both the same, or exclude ${line[3]} from rule ${line[2]}."
+        ["a-within", "a/x", "a-sync", "a/x", "at least one of them synchronizes it"],
+        ["b-one", "b/x", "b-other", "b/x", "at least one of them synchronizes it"],
+        ["c-make", "m/c/*", "c-sync", "c/*", "at least one of them synchronizes it"],
+        ["d-key", "d/*", "d-sync", "d/*", "at least one of them synchronizes it"],
+        ["d-made-too", "d2/x", "d-made", "d2/x", "whichever comes first makes it"],
+        ["d-make", "d3/*", "d-make-too", "d3/*", "whichever comes first makes it"],
+      ] : "rule ${line[0]}, targets[0]: ${line[1]} in 123456789012 eu-west-1 gets other settings or another key from rule ${line[2]}, targets[0], and ${line[4]}; give both the same, or exclude ${line[3]} from rule ${line[2]}."
+    ]
+    error_message = "The problems are others: ${join("\n", output.problems)}"
+  }
+}
+
+run "rules_that_would_undo_each_other_in_part" {
+  command = plan
+  module { source = "./modules/rules" }
+
+  variables {
+    rules = {
+      for name, rule in {
+        a-part = ["a/*", { region = "us-east-1", settings = "sync" }, { tag_mutability = "IMMUTABLE" }, []]
+        a-sync = ["*/x", { region = "us-east-1", settings = "sync" }, { tag_mutability = "MUTABLE" }, []]
+        b-make = ["b*-x-*", { region = "us-east-2", repository_prefix = "m/" }, { scan_on_push = false }, []]
+        b-part = ["b-*-y", { region = "us-east-2", replace_prefix = { from = "b", to = "m/b" } }, { scan_on_push = true }, []]
+        c-key  = ["c/*", { region = "us-west-1", kms_key_arn = "arn:aws:kms:us-west-1:123456789012:key/c" }, {}, ["c/y/*"]]
+        c-part = ["*/x", { region = "us-west-1" }, {}, ["c/y/*"]]
+        # No harm: one excludes what the other one includes, or they are the same, or apart.
+        d-part  = ["d/*", { region = "us-west-2", settings = "sync" }, { scan_on_push = false }, []]
+        d-rest  = ["*/x", { region = "us-west-2", settings = "sync" }, { scan_on_push = true }, ["d/*"]]
+        e-part  = ["e/*", { region = "eu-west-1", settings = "sync" }, { scan_on_push = false }, ["*/x"]]
+        e-rest  = ["*/x", { region = "eu-west-1", settings = "sync" }, { scan_on_push = true }, []]
+        f-part  = ["f/*", { region = "eu-west-2", settings = "sync" }, { scan_on_push = true }, []]
+        f-same  = ["*/x", { region = "eu-west-2", settings = "sync" }, { scan_on_push = true }, []]
+        g-begin = ["g/*", { region = "eu-west-3", settings = "sync" }, { scan_on_push = true }, []]
+        g-other = ["gg/*", { region = "eu-west-3", settings = "sync" }, { scan_on_push = false }, []]
+        g-end   = ["g*/x", { region = "eu-north-1", settings = "sync" }, { scan_on_push = true }, []]
+        g-apart = ["g*/xx", { region = "eu-north-1", settings = "sync" }, { scan_on_push = false }, []]
+        } : name => {
+        repositories        = { include = [rule[0]], exclude = rule[3] }
+        targets             = [rule[1]]
+        repository_settings = rule[2]
+      }
+    }
+  }
+
+  expect_failures = [output.rules]
+
+  assert {
+    condition = output.problems == [
+      for line in [
+        ["a-part", "a/*", "us-east-1", "a-sync", "a/*", "at least one of them synchronizes it"],
+        ["b-make", "m/b*-x-*", "us-east-2", "b-part", "b*-x-*", "whichever comes first makes it"],
+        ["c-key", "c/*", "us-west-1", "c-part", "c/*", "whichever comes first makes it"],
+      ] : "rule ${line[0]}, targets[0]: some of ${line[1]} in 123456789012 ${line[2]} gets other settings or another key from rule ${line[3]}, targets[0], and ${line[5]}; give both the same, or exclude ${line[4]} from rule ${line[3]}."
     ]
     error_message = "The problems are others: ${join("\n", output.problems)}"
   }
@@ -731,7 +837,11 @@ run "repository_settings" {
         n-number     = { repository_policy = "5" }
         o-longer     = { repository_policy = jsonencode({ a = format("%010233d", 0) }) }
         p-expression = { lifecycle_policy = format("%100s", "{\"a\": \"{% $states.input %}\"}") }
-      } : name => { targets = [{ region = "us-east-1", settings = name == "a-none" ? "none" : "create" }], repository_settings = settings }
+        } : name => {
+        repositories        = { include = [name] }
+        targets             = [{ region = "us-east-1", settings = name == "a-none" ? "none" : "create" }]
+        repository_settings = settings
+      }
     }
   }
 

@@ -10,6 +10,15 @@ locals {
     )) : pattern => "^${replace(replace(pattern, ".", "[.]"), "*", ".*")}$"
   }
 
+  # Two patterns with a * have a name in common when their beginnings and their ends agree: what is between, a * lets stand there.
+  ends = {
+    for pattern in keys(local.expressions) : pattern => {
+      first = split("*", pattern)[0]
+      last  = reverse(split("*", pattern))[0]
+      open  = strcontains(pattern, "*")
+    }
+  }
+
   rename_problems = concat(
     [
       for target in local.targets : "${target.label}: a repository is a name such as mirror/app; \"${target.fixed}\" is none."
@@ -69,19 +78,18 @@ locals {
             "${name.label}: the copy ${name.target} is in the source region, where rule ${other} includes ${pattern}, and would",
             "replicate it again, without end; exclude ${name.target} there.",
           ])
-          # Two patterns with a * have a name in common when their beginnings and their ends agree.
           if name.source != name.target && (
             can(regex(local.expressions[pattern], name.target))
             || can(regex(local.expressions[name.target], pattern))
             || (
-              strcontains(pattern, "*") && strcontains(name.target, "*")
+              local.ends[pattern].open && local.ends[name.target].open
               && (
-                startswith(split("*", pattern)[0], split("*", name.target)[0])
-                || startswith(split("*", name.target)[0], split("*", pattern)[0])
+                startswith(local.ends[pattern].first, local.ends[name.target].first)
+                || startswith(local.ends[name.target].first, local.ends[pattern].first)
               )
               && (
-                endswith(reverse(split("*", pattern))[0], reverse(split("*", name.target))[0])
-                || endswith(reverse(split("*", name.target))[0], reverse(split("*", pattern))[0])
+                endswith(local.ends[pattern].last, local.ends[name.target].last)
+                || endswith(local.ends[name.target].last, local.ends[pattern].last)
               )
             )
           ) && !anytrue([for excluded in rule.repositories.exclude : can(regex(local.expressions[excluded], name.target))])
@@ -94,31 +102,29 @@ locals {
       if index(local.target_keys, key) < position
     ],
 
-    # Repositories that are mixed up. Patterns that overlap only in part go unnoticed: whether such a repository is there, nobody
-    # knows.
+    # Repositories that are mixed up.
     distinct([
       for pair in local.meetings : join(" ", [
         "${pair.one.label}: ${pair.one.source} would be ${pair.one.target} in ${pair.one.account} ${pair.one.region},",
-        "and so would ${pair.meets} by ${pair.other.label}; exclude ${pair.meets} from rule ${pair.other.rule}, or rename one of them.",
-      ])
-      if pair.meets != pair.one.source && !anytrue([
-        for excluded in local.rules[pair.other.rule].repositories.exclude : can(regex(local.expressions[excluded], pair.meets))
-      ])
+        "and so would ${pair.some_of}${pair.meets} by ${pair.other.label};",
+        "exclude ${pair.meets} from rule ${pair.other.rule}, or rename one of them.",
+      ]) if pair.meets != pair.one.source
     ]),
   )
 
   # One repository that several rules see to. Two that synchronize it would each undo on every run what the other one did. Where one
-  # synchronizes and the other only makes it, the latter's own settings would not last; and encryption stays as it was made.
+  # synchronizes and the other only makes it, the latter's own settings would not last. Where both only make it, the first one to come
+  # decides, and so it does of encryption, which stays as it was made.
   sharing_problems = distinct([
     for pair in local.meetings : join(" ", [
-      "${pair.one.label}: ${pair.one.target} in ${pair.one.account} ${pair.one.region} gets other settings or another key",
-      "from ${pair.other.label}, and at least one of them synchronizes it; give both the same,",
-      "or exclude ${pair.meets} from rule ${pair.other.rule}.",
+      "${pair.one.label}: ${pair.some_of}${pair.one.target} in ${pair.one.account} ${pair.one.region} gets other settings or another key",
+      "from ${pair.other.label}, and",
+      contains([pair.one.settings, pair.other.settings], "sync") ? "at least one of them synchronizes it;" : "whichever comes first makes it;",
+      "give both the same, or exclude ${pair.meets} from rule ${pair.other.rule}.",
     ])
     if(
       pair.meets == pair.one.source
       && !contains([pair.one.settings, pair.other.settings], "none")
-      && contains([pair.one.settings, pair.other.settings], "sync")
       && (
         coalesce(pair.one.key_arn, "-") != coalesce(pair.other.key_arn, "-")
         || local.overrides[pair.one.rule] != local.overrides[pair.other.rule]
@@ -126,9 +132,6 @@ locals {
           for target in [pair.one, pair.other] : target.settings == "sync" || local.overrides[target.rule] != "{}"
         ])
       )
-      && !anytrue([
-        for excluded in local.rules[pair.other.rule].repositories.exclude : can(regex(local.expressions[excluded], pair.meets))
-      ])
     )
   ])
 
@@ -144,18 +147,45 @@ locals {
   # By registry, because only there two names can be one.
   names_by_registry = { for name in local.names : "${name.account} ${name.region}" => name... }
 
-  # Two names at one registry of which the other one's takes the first one's in, and what is called so there is called here. Two
-  # that are the same meet once.
-  meetings = flatten([
+  # Two names at one registry that stand for one repository, or some: the other one's takes the first one's in, or they overlap.
+  # `meets` is what is called so there and is called here as the first one's target; `back`, the other way round. Two that are the
+  # same meet once, and so do two that overlap: as one can say it, where a name that begins otherwise could not be undone.
+  overlaps = flatten([
     for names in local.names_by_registry : [
       for number, name in names : [
         for other_number, other in names : {
-          one   = name
-          other = other
-          meets = other.fixed != null ? other.source : "${other.from}${trimprefix(name.target, other.to)}"
+          one     = name
+          other   = other
+          some_of = can(regex(local.expressions[other.target], name.target)) ? "" : "some of "
+          meets   = other.fixed != null ? other.source : "${other.from}${trimprefix(name.target, other.to)}"
+          back = (
+            name.fixed == null && startswith(other.target, name.to) ? "${name.from}${trimprefix(other.target, name.to)}" : name.source
+          )
         }
-        if can(regex(local.expressions[other.target], name.target)) && (name.target != other.target || number < other_number)
+        if(
+          name.target == other.target ? number < other_number :
+          can(regex(local.expressions[other.target], name.target)) ? true : (
+            local.ends[name.target].open && local.ends[other.target].open
+            && startswith(name.target, other.to) && (number < other_number || !startswith(other.target, name.to))
+            && (
+              startswith(local.ends[name.target].first, local.ends[other.target].first)
+              || startswith(local.ends[other.target].first, local.ends[name.target].first)
+            )
+            && (
+              endswith(local.ends[name.target].last, local.ends[other.target].last)
+              || endswith(local.ends[other.target].last, local.ends[name.target].last)
+            )
+            && !can(regex(local.expressions[name.target], other.target))
+          )
+        )
       ]
     ]
   ])
+
+  # Unless one of the two rules excludes it.
+  meetings = [
+    for pair in local.overlaps : pair
+    if !anytrue([for excluded in local.rules[pair.other.rule].repositories.exclude : can(regex(local.expressions[excluded], pair.meets))])
+    && !anytrue([for excluded in local.rules[pair.one.rule].repositories.exclude : can(regex(local.expressions[excluded], pair.back))])
+  ]
 }
