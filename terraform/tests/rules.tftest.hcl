@@ -305,6 +305,40 @@ run "filters" {
   }
 }
 
+run "filters_that_leave_nothing" {
+  command = plan
+  module { source = "./modules/rules" }
+
+  variables {
+    rules = {
+      for name, filters in {
+        a-all    = { repositories = { exclude = ["*"] } }
+        b-each   = { repositories = { include = ["b/*", "base", "b-*-x"], exclude = ["b-*", "b/*", "base"] } }
+        c-tags   = { tags = { include = ["v1.*", "latest"], exclude = ["v*", "latest", "dev"] } }
+        d-both   = { repositories = { include = ["d/x"], exclude = ["d/*"] }, tags = { exclude = ["*"] } }
+        e-some   = { repositories = { include = ["e/*", "ee"], exclude = ["e/*"] }, tags = { include = ["v1", "v2"], exclude = ["v1"] } }
+        f-within = { repositories = { include = ["f/*"], exclude = ["f/x", "f/*/y"] }, tags = { include = ["v*"], exclude = ["v1*", "vv"] } }
+        g-dot    = { repositories = { include = ["g/a"], exclude = ["g.a"] }, tags = { include = ["1x2"], exclude = ["1.2"] } }
+        # Images without a tag are left.
+        h-untagged = { tags = { exclude = ["*"] }, untagged = true }
+      } : name => merge({ targets = [{ region = "us-east-1" }] }, filters)
+    }
+  }
+
+  expect_failures = [output.rules]
+
+  assert {
+    condition = output.problems == [
+      "rule a-all: every repository that it includes is excluded, so that it replicates nothing.",
+      "rule b-each: every repository that it includes is excluded, so that it replicates nothing.",
+      "rule c-tags: every tag that it includes is excluded, so that it replicates nothing.",
+      "rule d-both: every repository that it includes is excluded, so that it replicates nothing.",
+      "rule d-both: every tag that it includes is excluded, so that it replicates nothing.",
+    ]
+    error_message = "The problems are others: ${join("\n", output.problems)}"
+  }
+}
+
 run "targets" {
   command = plan
   module { source = "./modules/rules" }

@@ -88,6 +88,18 @@ locals {
         ]) if !can(regex(local.tag_pattern, pattern)) || strcontains(pattern, "**")
       ]
     ]),
+    # One that replicates images without a tag may have no other.
+    flatten([
+      for name, rule in local.rules : [
+        for kind, filter in { repository = rule.repositories, tag = rule.tags } :
+        "rule ${name}: every ${kind} that it includes is excluded, so that it replicates nothing."
+        if length(filter.include) > 0 && !(kind == "tag" && rule.untagged) && alltrue([
+          for included in filter.include : anytrue([
+            for excluded in filter.exclude : can(regex(local.expressions[excluded], included))
+          ])
+        ])
+      ]
+    ]),
     [for name, rule in local.rules : "rule ${name}: there is no target; name at least one." if length(rule.targets) == 0],
   )
 

@@ -5,7 +5,7 @@ locals {
   # the other one matches.
   expressions = {
     for pattern in distinct(concat(
-      flatten([for rule in local.rules : concat(rule.repositories.include, rule.repositories.exclude)]),
+      keys(local.pattern_kinds),
       local.names[*].target,
     )) : pattern => "^${replace(replace(pattern, ".", "[.]"), "*", ".*")}$"
   }
