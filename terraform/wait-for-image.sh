@@ -5,7 +5,11 @@
 #
 # usage: wait-for-image.sh <repository>[:<tag>]@<digest> [name] [seconds]
 #   name      the module's `name`, ecr-replicator by default
-#   seconds   how long to wait, 1800 by default
+#   seconds   how long to wait, 1800 by default; less than a minute is too short for a good end
+#
+# Nothing tells how many rules select a push. EventBridge starts the executions of all of them within a second or so, and
+# ListExecutions shows one a moment later; so it is only when none has appeared for half a minute that there is none to come.
+# Where no rule has anything to do with the image, that is no verdict before the time is up: another rule's may be late.
 set -eu
 
 fail() {
@@ -50,27 +54,50 @@ is_of_image() {
   [ -z "$tag" ] || case $said in *"\"image-tag\":\"$tag\""*) ;; *) return 1 ;; esac
 }
 
+# How many looks in a row, 5 s apart, must show no execution more before the verdict.
+quiet_looks=6
+
 end=$(($(date +%s) + seconds))
+found=
+quiet=0
+late=
 while :; do
+  before=$found
   found=
   running=
+  has_verdict=
   rules=
-  # The newest first.
-  for arn in $(aws stepfunctions list-executions --state-machine-arn "$state_machine_arn" --max-items 100 \
-    --query 'executions[].[executionArn]' --output text | grep '^arn:'); do
+  # What the CLI answers is taken first: a call that fails ends the script, with what the CLI said of it, and is no answer.
+  listed=$(aws stepfunctions list-executions --state-machine-arn "$state_machine_arn" --max-items 100 \
+    --query 'executions[].[executionArn]' --output text)
+  # The newest first. The CLI says None where there is none, and where there are more.
+  for arn in $listed; do
+    case $arn in arn:*) ;; *) continue ;; esac
     input=$known/${arn##*:}
-    [ -e "$input" ] || describe "$arn" input >"$input"
+    if ! [ -e "$input" ]; then
+      said=$(describe "$arn" input)
+      printf '%s\n' "$said" >"$input"
+    fi
     is_of_image "$input" || continue
     rule=$(sed -n 's/.*"rule" *: *"\([^"]*\)".*/\1/p' "$input")
     case $rules in *" $rule "*) continue ;; esac
     rules="$rules $rule "
     found="$found $arn"
-    [ "$(describe "$arn" status)" != RUNNING ] || running="$running $arn"
+    state=$(describe "$arn" '[status, output]')
+    printf '%s\n' "$state" | tr -d ' \n\t' >"$input.state"
+    case $(cat "$input.state") in
+      RUNNING* | PENDING_REDRIVE*) running="$running $arn" ;;
+      SUCCEEDED*'"nothingToDo":'*) ;;
+      *) has_verdict=1 ;;
+    esac
   done
-  [ -z "$found" ] || [ -n "$running" ] || break
+  if [ "$found" = "$before" ]; then quiet=$((quiet + 1)); else quiet=0; fi
+  [ -z "$has_verdict" ] || [ -n "$running" ] || [ "$quiet" -lt "$quiet_looks" ] || break
   if [ "$(date +%s)" -ge "$end" ]; then
     [ -n "$found" ] || fail "no execution is of $image: does a rule select it, and was it pushed to this region?"
-    fail "after $seconds s, these still run:$running"
+    [ -z "$running" ] || fail "after $seconds s, these still run:$running"
+    [ -z "$has_verdict" ] || late=1
+    break
   fi
   sleep 5
 done
@@ -78,9 +105,7 @@ done
 complete=
 incomplete=0
 for arn in $found; do
-  status=$(describe "$arn" status)
-  output=$(describe "$arn" output | tr -d ' \n')
-  case $status$output in
+  case $(cat "$known/${arn##*:}.state") in
     SUCCEEDED*'"complete":true'*) complete=1 && echo "$arn: the image is at every target" ;;
     # The rule had nothing to do with it.
     SUCCEEDED*'"nothingToDo":'*) echo "$arn: nothing to do" ;;
@@ -90,9 +115,11 @@ for arn in $found; do
       ;;
     *)
       incomplete=1
-      echo "$arn: $status: $(describe "$arn" '[error, cause]')" >&2
+      why=$(describe "$arn" '[status, error, cause]')
+      echo "$arn: $why" >&2
       ;;
   esac
 done
 [ "$incomplete" = 0 ] || exit 1
 [ -n "$complete" ] || fail "no rule replicates $image"
+[ -z "$late" ] || fail "after $seconds s, another rule's execution may still be to come"

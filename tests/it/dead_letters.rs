@@ -3,8 +3,6 @@
 //! ministack delivers nothing to a dead-letter queue. So the event is lost here, by a rule that is off, and the letter is put
 //! into the module's queue as EventBridge documents it.
 
-use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use local_stack::{Execution, ExecutionStatus};
@@ -13,7 +11,7 @@ use shared::contract::Status;
 use shared::names::Digest;
 use tokio::process::Command;
 
-use crate::operator::{Operator, is_cli_installed};
+use crate::operator::{Operator, is_cli_installed, program};
 use crate::scene::{REPOSITORY, Scene, TAG, TARGETS, calls};
 
 const RULE: &str = "ecr-replicator_all";
@@ -138,15 +136,13 @@ async fn a_dead_letter_is_replayed_by_one_command_and_again_without_harm() {
 #[tokio::test]
 async fn a_letter_that_stays_is_tried_once() {
     let home = tempfile::tempdir().unwrap();
-    let aws = home.path().join("aws");
     let script = "#!/bin/sh\n\
         case $2 in\n\
         get-queue-url) echo https://queue ;;\n\
         receive-message) printf 'letter\\thandle\\trule/all\\tbody\\n' ;;\n\
         *) echo AccessDeniedException >&2; exit 254 ;;\n\
         esac\n";
-    std::fs::write(&aws, script).unwrap();
-    std::fs::set_permissions(&aws, Permissions::from_mode(0o755)).unwrap();
+    program(home.path(), "aws", script);
     let replay = concat!(env!("CARGO_MANIFEST_DIR"), "/../../terraform/replay-dead-letters.sh");
     let path = format!("{}:{}", home.path().display(), std::env::var("PATH").unwrap());
     let output = Command::new("sh").arg(replay).env("PATH", path).kill_on_drop(true).output();

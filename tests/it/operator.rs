@@ -33,9 +33,9 @@ impl Operator {
             home.path().join(DENIED).display(),
             scene.stack.endpoint()
         );
-        let wrapper = home.path().join("aws");
-        std::fs::write(&wrapper, script).unwrap();
-        std::fs::set_permissions(&wrapper, Permissions::from_mode(0o755)).unwrap();
+        program(home.path(), "aws", &script);
+        // What looks again every few seconds need not take them here.
+        program(home.path(), "sleep", &format!("#!/bin/sh\nPATH='{path}' exec sleep 0.2\n"));
         Self { scene, path: format!("{}:{path}", home.path().display()), home }
     }
 
@@ -59,6 +59,13 @@ impl Operator {
     pub(crate) fn deny_starts(&self) {
         std::fs::write(self.home.path().join(DENIED), "").unwrap();
     }
+}
+
+/// Writes a program into a directory of the path.
+pub(crate) fn program(directory: &Path, name: &str, script: &str) {
+    let path = directory.join(name);
+    std::fs::write(&path, script).unwrap();
+    std::fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
 }
 
 /// Whether there is an AWS CLI, without which a test shows nothing; in CI there must be.
