@@ -1,5 +1,5 @@
 # Messages to a topic of the user's, whose policy is the user's, too. Step Functions tells EventBridge of an execution that ends, the
-# report function of a round: no function sends a message, so that one which fails or is stopped has one as well.
+# report function of a round: no function sends a message, so that an execution which fails or is stopped has one as well.
 
 locals {
   console_url = "https://${local.source_region}.${lookup(local.console_domains, local.partition, "console.aws.amazon.com")}/states/home?region=${local.source_region}"
@@ -15,12 +15,29 @@ locals {
   # A report has the execution's ARN, whose beginning is the state machine's.
   reported_execution = { arn = [{ prefix = "${replace(local.state_machine_arn, ":stateMachine:", ":execution:")}:" }] }
 
-  # What a message says, by what it is about. An execution fails with an error and a cause, and ends in another way without. A round
-  # that is not complete and whose execution does not fail has a target that was skipped, and what fails is told by its execution.
+  # What a message says, by what it is about. A round that is not complete is told by its report, whose summary is for a person; the
+  # cause of its execution would say the same once more, as JSON. An execution that fails otherwise has no report of what failed.
   possible_notifications = {
+    round-incomplete = {
+      on = ["failures", "all"]
+      pattern = {
+        source      = ["ecr-replicator"]
+        detail-type = ["Image Replication Incomplete"]
+        detail      = { execution = local.reported_execution, targets = { status = ["FAILED", "CONFLICT"] } }
+      }
+      title   = "${var.name}: <repository> <digest> is not complete at every target, round <round>"
+      paths   = merge(local.report_paths, { round = "$.detail.round" })
+      redrive = true
+    }
     execution-failed = {
-      on      = ["failures", "all"]
-      pattern = merge(local.execution_pattern, { detail = { stateMachineArn = [local.state_machine_arn], status = ["FAILED"] } })
+      on = ["failures", "all"]
+      pattern = merge(local.execution_pattern, {
+        detail = {
+          stateMachineArn = [local.state_machine_arn]
+          status          = ["FAILED"]
+          error           = [{ anything-but = ["ReplicationIncomplete"] }]
+        }
+      })
       title   = "${var.name}: the replication <name> failed: <error>"
       paths   = { name = "$.detail.name", execution = "$.detail.executionArn", error = "$.detail.error", description = "$.detail.cause" }
       redrive = true
@@ -49,7 +66,11 @@ locals {
       pattern = {
         source      = ["ecr-replicator"]
         detail-type = ["Image Replication Incomplete"]
-        detail      = { execution = local.reported_execution, targets = { status = ["SKIPPED"] } }
+        # That no target failed cannot be asked for: a pattern is met by any target. The summary tells it, whatever else is in it.
+        detail = {
+          execution = local.reported_execution
+          summary   = [{ wildcard = "*) was deleted at the source before it was at * targets." }]
+        }
       }
       title   = "${var.name}: <repository> <digest> is not at every target: the source lost it"
       paths   = local.report_paths

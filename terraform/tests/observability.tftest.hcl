@@ -37,6 +37,15 @@ run "failures_are_told" {
         detail = {
           stateMachineArn = ["arn:aws:states:eu-central-1:123456789012:stateMachine:ecr-replicator-replicate-image"]
           status          = ["FAILED"]
+          error           = [{ anything-but = ["ReplicationIncomplete"] }]
+        }
+      }
+      "ecr-replicator-notify.round-incomplete" = {
+        source      = ["ecr-replicator"]
+        detail-type = ["Image Replication Incomplete"]
+        detail = {
+          execution = { arn = [{ prefix = "arn:aws:states:eu-central-1:123456789012:execution:ecr-replicator-replicate-image:" }] }
+          targets   = { status = ["FAILED", "CONFLICT"] }
         }
       }
       "ecr-replicator-notify.execution-ended" = {
@@ -48,7 +57,7 @@ run "failures_are_told" {
         }
       }
     }
-    error_message = "Something else is told than executions of this state machine that fail, time out or are aborted."
+    error_message = "Something else is told than rounds that failed, and executions of this state machine that fail otherwise, time out or are aborted."
   }
 
   assert {
@@ -78,6 +87,26 @@ run "failures_are_told" {
     error_message = "The message on a failure is another."
   }
 
+  assert {
+    condition = jsondecode(replace(aws_cloudwatch_event_target.notification["round-incomplete"].input_transformer[0].input_template, ":<description>", ":\"<description>\"")).content == {
+      textType    = "client-markdown"
+      title       = "ecr-replicator: <repository> <digest> is not complete at every target, round <round>"
+      description = "<description>"
+      nextSteps = [
+        "Open https://eu-central-1.console.aws.amazon.com/states/home?region=eu-central-1#/v2/executions/details/<execution>",
+        "Look it up in docs/runbook.md, and mend what it says",
+        "aws stepfunctions redrive-execution --execution-arn <execution> --region eu-central-1",
+      ]
+    }
+    error_message = "The message on a round that failed is another."
+  }
+
+  # What the event's JSON has, and not what is JSON in a string of it.
+  assert {
+    condition     = aws_cloudwatch_event_target.notification["round-incomplete"].input_transformer[0].input_paths["description"] == "$.detail.summary"
+    error_message = "A round that failed is not described by the summary of its report."
+  }
+
   # A cause has line breaks and quotation marks, which are not escaped within a string.
   assert {
     condition     = strcontains(aws_cloudwatch_event_target.notification["execution-failed"].input_transformer[0].input_template, "\"description\":<description>,")
@@ -99,7 +128,7 @@ run "all_is_every_round_and_each_failure_once" {
   }
 
   assert {
-    condition     = keys(aws_cloudwatch_event_rule.notification) == ["execution-ended", "execution-failed", "round-complete", "round-skipped"]
+    condition     = keys(aws_cloudwatch_event_rule.notification) == ["execution-ended", "execution-failed", "round-complete", "round-incomplete", "round-skipped"]
     error_message = "Something is told besides, or is not."
   }
 
@@ -115,7 +144,7 @@ run "all_is_every_round_and_each_failure_once" {
         detail-type = ["Image Replication Incomplete"]
         detail = {
           execution = { arn = [{ prefix = "arn:aws:states:eu-central-1:123456789012:execution:mirror-replicate-image:" }] }
-          targets   = { status = ["SKIPPED"] }
+          summary   = [{ wildcard = "*) was deleted at the source before it was at * targets." }]
         }
       }
     }

@@ -112,7 +112,7 @@ fn change() -> Value {
     json!({"setting": "encryption", "before": "AES256", "after": "KMS", "refused": "it cannot be changed"})
 }
 
-fn succeeded(region: &str) -> Value {
+pub(crate) fn succeeded(region: &str) -> Value {
     json!({
         "target": {"region": region, "repository": REPOSITORY},
         "ensure": {"created": true, "settings": [change()], "durationMs": 30},
@@ -128,7 +128,7 @@ fn succeeded(region: &str) -> Value {
     })
 }
 
-fn failed(region: &str, step: &str, error: &str, message: &str) -> Value {
+pub(crate) fn failed(region: &str, step: &str, error: &str, message: &str) -> Value {
     let cause = json!({"errorType": error, "errorMessage": message}).to_string();
     json!({
         "target": {"region": region, "repository": REPOSITORY},
@@ -138,7 +138,7 @@ fn failed(region: &str, step: &str, error: &str, message: &str) -> Value {
 }
 
 /// The input of the round `round`, of an execution that was redriven before each but the first.
-fn input(round: u32, settled: &Value, outcomes: &[Value]) -> Value {
+pub(crate) fn input(round: u32, settled: &Value, outcomes: &[Value]) -> Value {
     let mut image = image_input(&Digest::of(b"image"), Some("v1"));
     (image["blobs"], image["bytes"]) = (json!(5), json!(4010));
     image["pushedAt"] = json!("2026-11-16T01:54:34Z");

@@ -282,14 +282,21 @@ impl LocalStack {
     /// # Errors
     /// If TestEventPattern fails, as it does for a pattern that is none.
     pub async fn rules_for(&self, event: &Value) -> Result<BTreeSet<&str>, Error> {
-        let client = self.events();
         let mut rules = BTreeSet::new();
         for (rule, pattern) in &self.event_patterns {
-            if matches(&client, pattern, event).await? {
+            if self.lets_through(pattern, event).await? {
                 rules.insert(rule.as_str());
             }
         }
         Ok(rules)
+    }
+
+    /// Whether an event pattern lets an event through, as EventBridge evaluates it.
+    ///
+    /// # Errors
+    /// If TestEventPattern fails, as it does for a pattern that is none.
+    pub async fn lets_through(&self, pattern: &str, event: &Value) -> Result<bool, Error> {
+        matches(&self.events(), pattern, event).await
     }
 
     fn events(&self) -> aws_sdk_eventbridge::Client {
