@@ -48,6 +48,15 @@ async fn a_push_reaches_three_regions() {
         assert!(target.lag_ms.is_some_and(|lag| lag >= 0), "{target:?}");
         assert_eq!(stats.region(region).uploaded_bytes, source.bytes(), "each byte crosses once to {region}");
     }
+    // What it costs, as the README has it: six states of the execution, and seven for each target.
+    assert_eq!(transitions(&scene.stack.history(&execution.arn).await.unwrap()), 6 + 7 * TARGETS.len());
+    let readme = include_str!("../../README.md");
+    assert!(readme.contains("6 + 7 *n* state transitions at $0.025 per 1,000. Three regions: 27, which is $0.0007."));
+}
+
+/// How many states were entered: Step Functions bills those.
+fn transitions(history: &[HistoryEvent]) -> usize {
+    history.iter().filter(|event| event.entered().is_some()).count()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -296,6 +305,9 @@ async fn a_large_image_is_copied_by_several_functions_again_and_again() {
     assert!(results.iter().all(|copied| copied.shards.is_empty()), "a shard is not divided again");
     assert_eq!(results.iter().filter(|copied| copied.done).count(), 2);
     assert!(results.len() > 2, "no shard took more than one invocation: {results:?}");
+    // An attempt enters no state again; Step Functions bills it all the same.
+    let again = results.len() - shards.len();
+    assert_eq!(transitions(&history), 6 + 7 + 2 + 3 * shards.len() + 2 * again, "as the README has it");
 
     // What was handed out does not travel on, nor what was under way: there may be many layers, and many targets.
     let outcomes = history.iter().find_map(|event| event.output_of("ReplicateToTargets")).unwrap();
