@@ -3,15 +3,20 @@
 //!
 //! ministack fills in a template as EventBridge documents it; that EventBridge quotes and escapes a value outside of a string, line
 //! breaks and all, is documented as well. Nothing there measures or draws: alarms and dashboard are held to what was applied.
+//! A redrive is simulated, and its report is what the redriven execution's would be.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
 
+use ecr_local::Fault;
 use local_stack::{Client, ExecutionStatus, Options, Sample};
+use report::Input;
 use serde_json::{Value, json};
+use shared::serve::decode;
 
-use crate::operator::{Operator, is_cli_installed};
-use crate::scene::{NO_LAYER, PATIENCE, REPOSITORY, Scene, TAG, TARGETS};
+use crate::operator::{Operator, blocks, is_cli_installed};
+use crate::report::{failed, input, succeeded};
+use crate::scene::{NO_LAYER, PATIENCE, REPOSITORY, Scene, TAG, TARGETS, target};
 
 impl Operator {
     /// What came to a queue since the last look; waits for the first.
@@ -101,25 +106,10 @@ async fn a_deployment_starts_when_its_image_is_everywhere_and_somebody_is_told_o
     assert_eq!(scene.finished(&execution.arn).await.status, ExecutionStatus::Succeeded);
     assert_eq!(operator.told().await["nextSteps"], json!([link(&execution.arn)]));
 
-    // What fails is told once: by its execution, not by its report as well.
-    for fault in NO_LAYER {
-        scene.stack.ecr().fault(fault().in_region(TARGETS[0]).for_ever());
-    }
-    let home = tempfile::tempdir().unwrap();
-    let image = Sample { seed: 8, ..sample }.write(home.path().join("image")).unwrap();
-    let pushed = scene.stack.push(Client::installed(), &image, REPOSITORY, "v2").await.unwrap();
-    let execution = scene.stack.execution_for(&pushed.digest, &[]).await.unwrap();
-    assert_eq!(scene.finished(&execution.arn).await.status, ExecutionStatus::Failed);
-    let told = operator.told().await;
-    let name = execution.arn.rsplit(':').next().unwrap();
-    assert_eq!(told["title"], format!("ecr-replicator: the replication {name} failed: ReplicationIncomplete"));
-    let description = told["description"].as_str().unwrap();
-    let cause = format!("{} {REPOSITORY}: CopyLayers failed with AccessDenied", TARGETS[0]);
-    assert!(description.contains(&cause) && description.contains(pushed.digest.as_str()), "{description}");
-    assert_eq!(told["nextSteps"], json!([link(&execution.arn), LOOK_UP, redrive(&execution.arn)]));
+    what_fails_is_told_round_by_round(&operator).await;
 
     // What is stopped says nothing itself.
-    let input = json!({"image": {"repository": REPOSITORY, "tag": "v2"}, "rule": "all"});
+    let input = json!({"image": {"repository": REPOSITORY, "tag": TAG}, "rule": "all"});
     let stopped = scene.stack.start_execution(&input).await.unwrap();
     scene.stack.stop(&stopped).await.unwrap();
     let told = operator.told().await;
@@ -135,9 +125,7 @@ async fn a_deployment_starts_when_its_image_is_everywhere_and_somebody_is_told_o
     // What there is to look at.
     let alarms = ["cloudwatch", "describe-alarms", "--alarm-name-prefix", "ecr-replicator-"];
     let alarms = operator.names(&alarms, "MetricAlarms", "AlarmName").await;
-    let logs = scene.stack.logs_endpoint();
-    let queries = ["logs", "describe-query-definitions", "--endpoint-url", &logs];
-    let queries = operator.names(&queries, "queryDefinitions", "name").await;
+    let queries = operator.names(&["logs", "describe-query-definitions"], "queryDefinitions", "name").await;
     let runbook = include_str!("../../docs/runbook.md").lines().filter_map(|line| line.strip_prefix("## "));
     let runbook: BTreeSet<String> = runbook.map(ToOwned::to_owned).collect();
     assert_eq!(
@@ -149,4 +137,164 @@ async fn a_deployment_starts_when_its_image_is_everywhere_and_somebody_is_told_o
     let body: Value = serde_json::from_str(dashboard["DashboardBody"].as_str().unwrap()).unwrap();
     assert_eq!(body["widgets"].as_array().unwrap().len(), 10, "{body}");
     assert_eq!(body["widgets"][0]["properties"]["alarms"].as_array().unwrap().len(), alarms.len());
+}
+
+/// What fails is told once a round: by its report, which says it in words, and not by its execution as well.
+async fn what_fails_is_told_round_by_round(operator: &Operator) {
+    let scene = &operator.scene;
+    for fault in NO_LAYER {
+        scene.stack.ecr().fault(fault().in_region(TARGETS[0]).for_ever());
+    }
+    let home = tempfile::tempdir().unwrap();
+    let sample = Sample { seed: 8, own_layers: vec![64], ..Sample::default() };
+    let image = sample.write(home.path().join("image")).unwrap();
+    let pushed = scene.stack.push(Client::installed(), &image, REPOSITORY, "v2").await.unwrap();
+    let first = scene.stack.execution_for(&pushed.digest, &[]).await.unwrap();
+    let first = scene.finished(&first.arn).await;
+    assert_eq!(first.status, ExecutionStatus::Failed);
+    let of_round = |round| {
+        format!("ecr-replicator: {REPOSITORY} {} is not complete at every target, round {round}", pushed.digest)
+    };
+    let told = operator.told().await;
+    assert_eq!(told["title"], of_round(1));
+    assert_eq!(told["nextSteps"], json!([link(&first.arn), LOOK_UP, redrive(&first.arn)]));
+    let (_, report) = scene.report(&first).await;
+    let [outcome, cause] = &told["description"].as_str().unwrap().lines().collect::<Vec<_>>()[..] else {
+        panic!("{told:#}")
+    };
+    let image = format!("{REPOSITORY}:v2 ({})", pushed.digest);
+    assert_eq!(
+        *outcome,
+        format!(
+            "{image} is not complete at 1 of 3 targets. Mend the cause and redrive this execution: it goes on with those alone."
+        )
+    );
+    let message = target(&report, TARGETS[0]).message.as_deref().unwrap();
+    assert_eq!(*cause, format!("{} {REPOSITORY}: CopyLayers failed with AccessDenied: {message}", TARGETS[0]));
+
+    let second = scene.finished(&scene.stack.redrive(&first, &first).await.unwrap()).await;
+    assert_eq!(second.status, ExecutionStatus::Failed);
+    let told = operator.told().await;
+    assert_eq!((&told["title"], &told["nextSteps"][0]), (&json!(of_round(2)), &json!(link(&first.arn))));
+    scene.stack.ecr().clear_faults();
+    let third = scene.finished(&scene.stack.redrive(&first, &second).await.unwrap()).await;
+    assert_eq!(third.status, ExecutionStatus::Succeeded);
+    let told = operator.told().await;
+    assert_eq!(told["title"], format!("ecr-replicator: {REPOSITORY} {} is at every target", pushed.digest));
+    assert_eq!(operator.received("deployments").await.len(), 1, "it may be deployed now");
+
+    // Without a round there is no report: the execution says it, and Lambda's words are what it has.
+    let denied = Fault::new("BatchGetImage", 400, "AccessDeniedException").in_region(scene.stack.source());
+    scene.stack.ecr().fault(denied.for_ever());
+    let input = json!({"image": {"repository": REPOSITORY, "tag": TAG}, "rule": "all"});
+    let failed = scene.start(input).await;
+    let name = failed.arn.rsplit(':').next().unwrap();
+    let told = operator.told().await;
+    assert_eq!(told["title"], format!("ecr-replicator: the replication {name} failed: AccessDenied"));
+    assert_eq!(told["description"], failed.cause.unwrap());
+    assert_eq!(told["nextSteps"], json!([link(&failed.arn), LOOK_UP, redrive(&failed.arn)]));
+    scene.stack.ecr().clear_faults();
+}
+
+/// The event of a round that ended so, by an execution of the stack.
+fn report_event(operator: &Operator, rule: &str, outcomes: &[Value]) -> Value {
+    let Input { execution, round } = decode(input(1, &json!([]), outcomes)).unwrap();
+    let mut report = report::report(execution, round);
+    report.execution.arn =
+        format!("{}:run-1", operator.scene.stack.state_machine_arn().replace(":stateMachine:", ":execution:"));
+    report.rule = Some(rule.to_owned());
+    let outcome = if report.complete { "Complete" } else { "Incomplete" };
+    event("ecr-replicator", &format!("Image Replication {outcome}"), &json!(report))
+}
+
+fn event(source: &str, detail_type: &str, detail: &Value) -> Value {
+    json!({
+        "version": "0", "id": "6a7e8feb-b491-4cf7-a9f1-bf3703467718", "detail-type": detail_type, "source": source,
+        "account": "000000000000", "time": "2026-11-16T01:54:41Z", "region": "eu-central-1", "resources": [], "detail": detail,
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_takes_what_is_said_of_it() {
+    if !is_cli_installed().await {
+        return println!("SKIPPED: the AWS CLI is not installed");
+    }
+    let options = Options { notify_on: Some("all".to_owned()), ..Options::quick(&TARGETS) };
+    let operator = Operator::of(Scene::of(&Sample::default(), options).await);
+    each_event_is_told_by_one_rule(&operator).await;
+    a_deployment_may_wait_as_the_readme_says(&operator).await;
+}
+
+/// However the targets of a round end, and however an execution does, one rule tells it, or none.
+async fn each_event_is_told_by_one_rule(operator: &Operator) {
+    let stack = &operator.scene.stack;
+    let prefix = "ecr-replicator-notify.";
+    let rules = operator.aws(&["events", "list-rules", "--name-prefix", prefix]).await;
+    let rules: Vec<(&str, &str)> = rules["Rules"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|rule| (rule["Name"].as_str().unwrap(), rule["EventPattern"].as_str().unwrap()))
+        .collect();
+    assert_eq!(rules.len(), 5, "{rules:?}");
+    let told_by = async |event: &Value| {
+        let mut by = Vec::new();
+        for (rule, pattern) in &rules {
+            if stack.lets_through(pattern, event).await.unwrap() {
+                by.push(rule.strip_prefix(prefix).unwrap());
+            }
+        }
+        by
+    };
+
+    let lost = failed("us-west-2", "CopyLayers", "ImageNotFound", "gone");
+    let denied = failed("eu-west-1", "CopyLayers", "AccessDenied", "no");
+    let conflict = failed("eu-west-1", "PutManifest", "TagConflict", "the tag v1 is immutable there");
+    for (outcomes, rule) in [
+        (vec![succeeded("eu-west-1"), succeeded("us-west-2")], "round-complete"),
+        (vec![succeeded("eu-west-1"), denied.clone()], "round-incomplete"),
+        (vec![conflict.clone()], "round-incomplete"),
+        (vec![lost.clone()], "round-skipped"),
+        (vec![succeeded("eu-west-1"), lost.clone()], "round-skipped"),
+        (vec![lost.clone(), denied.clone()], "round-incomplete"),
+        (vec![succeeded("us-east-1"), conflict, lost, denied], "round-incomplete"),
+    ] {
+        let event = report_event(operator, "all", &outcomes);
+        assert_eq!(told_by(&event).await, [rule], "{event:#}");
+    }
+    let mut foreign = report_event(operator, "all", &[succeeded("eu-west-1")]);
+    foreign["detail"]["execution"]["arn"] = json!(crate::report::EXECUTION);
+    assert_eq!(told_by(&foreign).await, [""; 0], "another deployment's");
+
+    for (status, error, rules) in [
+        ("RUNNING", None, &[][..]),
+        ("SUCCEEDED", None, &[]),
+        ("FAILED", Some("ReplicationIncomplete"), &[]),
+        ("FAILED", Some("ReportUndelivered"), &["execution-failed"]),
+        ("FAILED", Some("States.Runtime"), &["execution-failed"]),
+        ("TIMED_OUT", None, &["execution-ended"]),
+        ("ABORTED", None, &["execution-ended"]),
+    ] {
+        let detail = json!({"stateMachineArn": stack.state_machine_arn(), "status": status, "error": error});
+        let event = event("aws.states", "Step Functions Execution Status Change", &detail);
+        assert_eq!(told_by(&event).await, rules, "{event:#}");
+    }
+}
+
+/// The README's rule takes what a rule replicated everywhere, and nothing that somebody sent to fewer targets.
+async fn a_deployment_may_wait_as_the_readme_says(operator: &Operator) {
+    let readme = include_str!("../../README.md");
+    let [pattern] = &blocks(readme, "json")[..] else { panic!("the README has another pattern, or none") };
+    let complete = [succeeded("eu-west-1")];
+    let failed = [failed("eu-west-1", "CopyLayers", "AccessDenied", "no")];
+    let mut by_hand = report_event(operator, "releases", &complete);
+    by_hand["detail"]["rule"] = Value::Null;
+    for (event, passes) in [
+        (report_event(operator, "releases", &complete), true),
+        (report_event(operator, "staging", &complete), false),
+        (by_hand, false),
+        (report_event(operator, "releases", &failed), false),
+    ] {
+        assert_eq!(operator.scene.stack.lets_through(pattern, &event).await.unwrap(), passes, "{event:#}");
+    }
 }
