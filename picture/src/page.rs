@@ -36,7 +36,7 @@ struct Page<'run> {
     name: String,
     digest: &'run str,
     outcome: &'static str,
-    is_failed: bool,
+    outcome_kind: &'static str,
     facts: Vec<(&'static str, String)>,
     arn: &'run str,
     console: Option<String>,
@@ -137,12 +137,12 @@ impl<'run> Page<'run> {
         let name = image.repository.as_ref().map_or("no image".to_owned(), |repository| format!("{repository}{tag}"));
         let arn = ExecutionArn::parse(&run.arn).ok();
         let slowest = run.slowest();
-        let (outcome, is_failed) = outcome(run);
+        let (outcome, outcome_kind) = outcome(run);
         Self {
             name,
             digest: image.digest.as_deref().unwrap_or_default(),
             outcome,
-            is_failed,
+            outcome_kind,
             facts: facts(run),
             arn: &run.arn,
             console: arn.as_ref().filter(|_| has_console).map(ExecutionArn::console),
@@ -157,15 +157,16 @@ impl<'run> Page<'run> {
     }
 }
 
-fn outcome(run: &Run) -> (&'static str, bool) {
+/// What became of the run, and the class of the style sheet for that.
+fn outcome(run: &Run) -> (&'static str, &'static str) {
     match run.status {
-        ExecutionStatus::Succeeded if run.nothing_to_do.is_some() => ("nothing to do", false),
-        ExecutionStatus::Succeeded => ("succeeded", false),
-        ExecutionStatus::Running => ("running", false),
-        ExecutionStatus::PendingRedrive => ("about to be redriven", false),
-        ExecutionStatus::TimedOut => ("timed out", true),
-        ExecutionStatus::Aborted => ("aborted", true),
-        _ => ("failed", true),
+        ExecutionStatus::Succeeded if run.nothing_to_do.is_some() => ("nothing to do", "open"),
+        ExecutionStatus::Succeeded => ("succeeded", "good"),
+        ExecutionStatus::Running => ("running", "open"),
+        ExecutionStatus::PendingRedrive => ("about to be redriven", "open"),
+        ExecutionStatus::TimedOut => ("timed out", "bad"),
+        ExecutionStatus::Aborted => ("aborted", "bad"),
+        _ => ("failed", "bad"),
     }
 }
 

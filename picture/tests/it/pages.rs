@@ -125,6 +125,26 @@ async fn an_execution_that_runs_is_told_as_far_as_it_is() {
 }
 
 #[tokio::test]
+async fn only_what_succeeded_looks_as_if_it_had() {
+    let mut history = History::default();
+    history.start(&json!({}));
+    let nothing_to_do = json!({"nothingToDo": {"message": "gone"}}).to_string();
+    for (status, output, kind, outcome) in [
+        ("SUCCEEDED", "{}", "good", "succeeded"),
+        ("SUCCEEDED", &nothing_to_do, "open", "nothing to do"),
+        ("RUNNING", "{}", "open", "running"),
+        ("PENDING_REDRIVE", "{}", "open", "about to be redriven"),
+        ("TIMED_OUT", "{}", "bad", "timed out"),
+        ("ABORTED", "{}", "bad", "aborted"),
+        ("FAILED", "{}", "bad", "failed"),
+    ] {
+        let page = page(&read(&history, json!({"status": status, "output": output})).await, true).unwrap();
+        let badge = format!(r#"<span class="outcome {kind}" id="outcome">{outcome}</span>"#);
+        assert!(page.contains(&badge), "{badge} is not in {page}");
+    }
+}
+
+#[tokio::test]
 async fn an_execution_without_a_target_says_why() {
     let mut history = History::default();
     history.start(&json!({}));
