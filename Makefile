@@ -70,11 +70,12 @@ demo: ARCH := $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64)
 demo: package ## Push an image on this machine and follow it to every target (IMAGE=, TARGETS=, KEEP=1)
 	@NO_PROXY=127.0.0.1,localhost cargo run --quiet --locked --package local-stack --bin demo
 
-# OUTPUT is where the page goes. In AWS it takes credentials that may read the execution.
+# OUTPUT is where the page goes. In AWS it takes credentials that may read the execution; of a demo that is kept, the environment that
+# the demo prints.
 OUTPUT ?= run.html
 
 .PHONY: picture
-picture: ## Write an execution, of a deployment in AWS, as one HTML page (EXECUTION=<arn>, OUTPUT=run.html)
+picture: ## Write an execution, in AWS or of a demo that is kept, as one HTML page (EXECUTION=<arn>, OUTPUT=run.html)
 	@cargo run --quiet --locked --package picture -- --output '$(OUTPUT)' '$(EXECUTION)'
 
 .PHONY: terraform-check

@@ -274,6 +274,7 @@ Watch it:
   export AWS_ENDPOINT_URL={} AWS_DEFAULT_REGION={} AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test
   aws stepfunctions list-executions --state-machine-arn {}
   aws stepfunctions get-execution-history --execution-arn <its ARN>
+  make picture EXECUTION=<its ARN>
 
 Pull from {}:
 
