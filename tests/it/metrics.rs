@@ -74,6 +74,7 @@ fn a_round_is_measured_target_by_target_and_what_came_before_is_not_measured_aga
         "round": 2, "image": image, "complete": true, "summary": "",
         "targets": [
             target("eu-west-1", "REPLICATED", 1), target("us-west-2", "REPLICATED", 2), target("us-east-1", "UNCHANGED", 2),
+            target("sa-east-1", "FAILED", 2),
         ],
         "finishedAt": "2026-11-16T01:54:41Z", "durationMs": 6000,
     }))
@@ -97,6 +98,9 @@ fn a_round_is_measured_target_by_target_and_what_came_before_is_not_measured_aga
         of("mirror/us-west-2", &figures),
         of("mirror/us-east-1", &[("Unchanged", 1.0)]),
         of("mirror/us-east-1", &figures),
+        // Nothing came, and so nothing came late.
+        of("mirror/sa-east-1", &[("Failed", 1.0)]),
+        of("mirror/sa-east-1", &figures),
     ];
     assert_eq!(sums(&lines), wanted.into_iter().flatten().collect());
 }
