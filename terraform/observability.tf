@@ -92,7 +92,7 @@ resource "aws_cloudwatch_metric_alarm" "this" {
 }
 
 # Lambda throttles a burst for a moment, the state machine tries again, and nobody need know. Three periods in a row are a concurrency
-# limit that is too low: the retries end after some minutes, and targets fail. What Step Functions itself throttles only waits, which
+# limit that is too low: the retries end after two minutes, and targets fail, which this alarm explains. What Step Functions itself throttles only waits, which
 # the lag tells; the dashboard shows both.
 resource "aws_cloudwatch_metric_alarm" "throttling" {
   alarm_name        = local.alarm_names["throttling"]
@@ -152,7 +152,8 @@ locals {
     executions-timed-out = {
       log_groups = [for step in ["ensure-repo", "copy-layers", "put-manifest"] : aws_cloudwatch_log_group.function[step].name]
       query      = <<-END
-        # How far each execution came in each region: its last step that ended.
+        # How far each execution came in each region: its last step that ended. Of one of them, with its name and without the sign before it:
+        # | filter fields.execution = "<name>"
         filter ispresent(fields.execution)
         | stats latest(fields.message) as last_step, max(@timestamp) as at, count(*) as lines by fields.execution, fields.region, fields.repository
         | sort at desc

@@ -28,6 +28,7 @@ mod report;
 mod report_faults;
 mod resolve_image;
 mod rules;
+mod runbook;
 mod runs;
 mod sample;
 mod scene;

@@ -104,7 +104,9 @@ impl ServicesState {
                 Some(json!({"queryDefinitionId": id}))
             }
             "Logs_20140328.DescribeQueryDefinitions" => {
-                Some(json!({"queryDefinitions": queries.values().collect::<Vec<_>>()}))
+                let prefix = asked["queryDefinitionNamePrefix"].as_str().unwrap_or_default();
+                let begins = |query: &&Value| query["name"].as_str().is_some_and(|name| name.starts_with(prefix));
+                Some(json!({"queryDefinitions": queries.values().filter(begins).collect::<Vec<_>>()}))
             }
             "Logs_20140328.DeleteQueryDefinition" => Some(json!({"success": queries.remove(&id).is_some()})),
             _ => None,
