@@ -312,6 +312,15 @@ async fn what_was_there_is_known_when_the_copy_is_complete() {
 }
 
 #[tokio::test]
+async fn an_image_that_was_pushed_by_a_clock_ahead_of_this_one_has_no_lag() {
+    let services = Services::default();
+    let mut input = input(1, &json!([]), &[succeeded("eu-west-1")]);
+    input["round"]["image"]["pushedAt"] = json!("2026-11-16T01:54:41Z");
+    report(&services, input).await.unwrap();
+    assert_eq!(document(&services.events()[0])["targets"][0]["lagMs"], 0);
+}
+
+#[tokio::test]
 async fn a_redrive_hands_the_failed_targets_back_and_keeps_the_others() {
     let mut outcomes = [succeeded("eu-west-1"), failed("us-west-2", "CopyLayers", "AccessDenied", "no")];
     let target = json!({

@@ -259,6 +259,8 @@ fn target_report(outcome: Outcome, round: u32, image: &Image) -> TargetReport {
     };
     let durations = [steps.ensure_repository_ms, steps.copy_layers_ms, steps.put_manifest_ms];
     let completed_at = put.as_ref().map(|put| put.completed_at);
+    // An event's time is another clock's.
+    let lag = |(pushed, completed)| milliseconds_between(pushed, completed).max(0);
     TargetReport {
         region: target.region,
         repository: target.repository,
@@ -287,7 +289,7 @@ fn target_report(outcome: Outcome, round: u32, image: &Image) -> TargetReport {
         duration_ms: durations.into_iter().flatten().sum(),
         steps,
         completed_at,
-        lag_ms: image.pushed_at.zip(completed_at).map(|(pushed, completed)| milliseconds_between(pushed, completed)),
+        lag_ms: image.pushed_at.zip(completed_at).map(lag),
     }
 }
 

@@ -485,7 +485,7 @@ pub struct TargetReport {
     pub steps: Steps,
     /// When the image stood there.
     pub completed_at: Option<Timestamp>,
-    /// From the push to then.
+    /// From the push to then; 0 where the push's clock is ahead.
     pub lag_ms: Option<i64>,
 }
 
