@@ -51,15 +51,16 @@ async fn the_picture_of_a_run_shows_what_its_report_says() {
         [["execution"].as_slice(), &TARGETS].concat()
     );
     assert_eq!(seen.targets.len(), report.targets.len());
+    assert_eq!(target(&report, TARGETS[1]).retries, 2);
     for (row, reported) in seen.targets.iter().zip(&report.targets) {
         let mark = if reported.status == Status::Failed { "✕ failed" } else { "✓ replicated" };
         let layers = format!("{} / {}", reported.layers_copied, reported.layers_skipped);
-        let retries = if reported.region.as_str() == TARGETS[1] { "2" } else { "0" };
+        let retries = reported.retries.to_string();
         let bytes = [reported.bytes_copied, reported.bytes_skipped].map(|bytes| bytes.to_string());
         assert_eq!((row[0].as_str(), row[1].as_str()), (reported.region.as_str(), "000000000000"));
         assert_eq!((row[2].as_str(), row[3].as_str()), (reported.repository.as_str(), mark));
         assert_eq!((row[4].as_str() == "–", &row[5..7]), (reported.lag_ms.is_none(), &bytes[..]));
-        assert_eq!((row[7].as_str(), row[8].as_str()), (layers.as_str(), retries));
+        assert_eq!((row[7].as_str(), row[8].as_str()), (layers.as_str(), retries.as_str()));
         assert_eq!(row[9], reported.error.clone().unwrap_or_default());
     }
 
@@ -77,6 +78,7 @@ async fn the_picture_of_a_run_shows_what_its_report_says() {
     assert!(seen.text.contains("RegistryThrottled in CopyLayers, us-west-2 prod/app, 2 times"), "{}", seen.text);
     assert!(seen.text.contains(&format!("{HOSTILE} in PutManifest, ap-southeast-2 prod/app")), "{}", seen.text);
     assert!(seen.text.contains("is not complete at 1 of 3 targets"), "{}", seen.text);
+    assert!(page.contains("Retries are the history's"), "where each figure is from");
     assert_eq!(seen.attempts.len(), 2 + 3 + 5 + 3);
     assert!(seen.attempts.iter().all(|attempt| attempt.len() == 6));
 }
