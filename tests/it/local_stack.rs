@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ecr_local::{Fault, Shape};
 use jiff::Timestamp;
-use local_stack::{Client, CopyLayers, ExecutionStatus, HistoryEvent, Image, Options, SOURCE, Sample};
+use local_stack::{Client, CopyLayers, ExecutionStatus, Fate, HistoryEvent, Image, Options, SOURCE, Sample};
 use serde_json::{Value, json};
 use shared::contract::{Copied, Status};
 use shared::names::Digest;
@@ -245,14 +245,22 @@ async fn bad_input_fails_by_name() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn layers_cleaned_up_meanwhile_are_copied_again() {
-    let scene = Scene::set(&TARGETS).await;
+    let sample = Sample { seed: 7, shared_layers: vec![8, 11 * 1024], own_layers: vec![512, 64], ..Sample::default() };
+    let scene = Scene::of(&sample, Options { decided: true, ..Options::quick(&TARGETS) }).await;
     let region = TARGETS[2];
+    // First it is tried again, and then it comes back.
+    let mut puts = 0;
+    scene.stack.decide(move |invocation| {
+        let is_put = invocation.function == "put-manifest" && invocation.target() == Some(region);
+        puts += usize::from(is_put);
+        if is_put && puts == 1 { Fate::Failed("RegistryUnavailable".to_owned()) } else { Fate::Served }
+    });
     scene.stack.ecr().fault(Fault::new("PutImage", 400, "LayersNotFoundException").in_region(region));
     let (_, execution) = scene.replicate().await;
     assert_eq!(execution.status, ExecutionStatus::Succeeded, "{execution:?}");
-    assert_eq!(scene.task_errors(&execution).await, ["LayersMissing"]);
+    assert_eq!(scene.task_errors(&execution).await, ["RegistryUnavailable", "LayersMissing"]);
     let (_, report) = scene.report(&execution).await;
-    assert_eq!(target(&report, region).status, Status::Replicated);
+    assert_eq!((target(&report, region).status, target(&report, region).retries), (Status::Replicated, 1));
     assert_eq!(scene.read(region).await, scene.read(scene.stack.source()).await);
     let checks = |region| scene.stack.ecr().stats().calls(region, "BatchCheckLayerAvailability");
     assert_eq!(checks(region), 2 * checks(TARGETS[0]), "CopyLayers looked again");

@@ -229,6 +229,18 @@ fn no_failure_leaves_its_iteration() {
 }
 
 #[test]
+fn every_way_out_of_a_step_counts_its_retries() {
+    let states: BTreeMap<String, Value> = states().into_iter().collect();
+    let counted = "'retries': $sum([$states.input.retries, $states.context.State.RetryCount])";
+    for step in ["EnsureRepository", "CopyLayers", "PutManifest"] {
+        let catchers = list(&states[step], "Catch");
+        for output in catchers.into_iter().chain([&states[step]]).map(|way| way["Output"].as_str().unwrap()) {
+            assert!(output.contains(counted), "{step}: {output}");
+        }
+    }
+}
+
+#[test]
 fn put_manifest_knows_which_repair_is_the_last() {
     let states: BTreeMap<String, Value> = states().into_iter().collect();
     let condition = states["AreRepairsLeft"]["Choices"][0]["Condition"].as_str().unwrap();
