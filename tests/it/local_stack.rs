@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ecr_local::{Fault, Shape};
 use jiff::Timestamp;
-use local_stack::{Client, CopyLayers, ExecutionStatus, Fate, HistoryEvent, Image, Options, SOURCE, Sample};
+use local_stack::{Client, CopyLayers, Execution, ExecutionStatus, Fate, HistoryEvent, Image, Options, SOURCE, Sample};
 use serde_json::{Value, json};
 use shared::contract::{Copied, Status};
 use shared::names::Digest;
@@ -139,19 +139,8 @@ async fn one_region_failing_for_good_leaves_the_others_whole() {
     assert!(TARGETS[1..].iter().all(|region| target(&report, region).status == Status::Replicated), "{report:#?}");
 
     // Each step's line has what it is found by, that of one that failed too.
-    let logs = scene.stack.function_logs().await.unwrap();
-    let logged: Vec<Value> = logs.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-    let name = execution.arn.rsplit(':').next().unwrap();
-    let told = |message: &str, region: &str| {
-        let said =
-            [("execution", name), ("region", region), ("repository", REPOSITORY), ("digest", source.digest.as_str())];
-        let of_line = |line: &&Value| line["fields"]["message"] == message && line["fields"]["region"] == region;
-        let line = logged.iter().find(of_line).unwrap_or_else(|| panic!("no line `{message}` for {region}: {logs}"));
-        for (field, value) in said {
-            assert_eq!(line["fields"][field], value, "{field} in {line}");
-        }
-        line["fields"].clone()
-    };
+    let logged = logged(&scene).await;
+    let told = |message: &str, region: &str| told(&logged, message, region, &execution, source.digest.as_str());
     told("image resolved", scene.stack.source());
     told("the repository is there", failing);
     assert_eq!(told("failed", failing)["error"], "AccessDenied");
@@ -170,6 +159,22 @@ async fn one_region_failing_for_good_leaves_the_others_whole() {
     assert_eq!((sum(TARGETS[1], "Replicated"), sum(TARGETS[1], "BytesCopied")), (Some(1.0), Some(bytes)));
 }
 
+/// The lines of the functions' logs.
+async fn logged(scene: &Scene) -> Vec<Value> {
+    let logs = scene.stack.function_logs().await.unwrap();
+    logs.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+/// The line of an execution that says `message` of a region, which must have what it is found by.
+fn told(logged: &[Value], message: &str, region: &str, execution: &Execution, digest: &str) -> Value {
+    let name = execution.arn.rsplit(':').next().unwrap();
+    let fields = logged.iter().map(|line| &line["fields"]);
+    let mut fields = fields.filter(|it| it["message"] == message && it["region"] == region && it["execution"] == name);
+    let fields = fields.next().unwrap_or_else(|| panic!("no line `{message}` for {region}: {logged:#?}"));
+    assert_eq!((&fields["repository"], &fields["digest"]), (&json!(REPOSITORY), &json!(digest)), "{message}");
+    fields.clone()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_for_an_image_that_is_gone_ends_quietly() {
     let scene = Scene::set(&TARGETS).await;
@@ -178,8 +183,10 @@ async fn an_event_for_an_image_that_is_gone_ends_quietly() {
     let execution = scene.stack.execution_for(&gone, &[]).await.unwrap();
     let execution = scene.finished(&execution.arn).await;
     assert_eq!(execution.status, ExecutionStatus::Succeeded, "{execution:?}");
-    let output = execution.output.unwrap();
+    let output = execution.output.as_ref().unwrap();
     assert_eq!(output["nothingToDo"]["reason"], "IMAGE_GONE", "{output}");
+    let line = told(&logged(&scene).await, "nothing to do", scene.stack.source(), &execution, gone.as_str());
+    assert_eq!(line["reason"], "ImageGone");
     let stats = scene.stack.ecr().stats();
     assert!(calls(&stats, scene.stack.source(), &["BatchGetImage"]) > 0);
     assert!(TARGETS.iter().all(|region| !stats.regions.contains_key(*region)), "{stats:?}");
@@ -491,7 +498,11 @@ async fn an_image_without_a_tag_waits_for_its_index_and_is_replicated_if_there_i
     let execution = scene.start(event(platform, Duration::from_secs(58))).await;
     let history = scene.stack.history(&execution.arn).await.unwrap();
     assert!(history.iter().any(|event| event.entered() == Some("AwaitIndex")), "{history:#?}");
-    assert_eq!(execution.output.unwrap()["nothingToDo"]["reason"], "IN_INDEX");
+    assert_eq!(execution.output.as_ref().unwrap()["nothingToDo"]["reason"], "IN_INDEX");
+    let logged = logged(&scene).await;
+    let told = |message: &str| told(&logged, message, scene.stack.source(), &execution, platform.as_str());
+    told("waiting for an index");
+    assert_eq!(told("nothing to do")["reason"], "InIndex");
 
     let execution = scene.start(event(&lone_digest, Duration::from_mins(2))).await;
     assert_eq!(execution.status, ExecutionStatus::Succeeded, "{execution:?}");

@@ -374,17 +374,22 @@ pub async fn handle(registries: &Registries, Input { execution, input, rules }: 
     if let Some(rule) = rule
         && !rule.repositories.selects(wanted.repository.as_str())
     {
-        return Ok(nothing_to_do(Reason::NotSelected, &wanted, "the rule does not select its repository"));
+        let message = "the rule does not select its repository";
+        return Ok(nothing_to_do(&execution, registries.source(), Reason::NotSelected, &wanted, message));
     }
     let source = registries.repository(registries.source(), &wanted.repository);
+    let nothing_to_do = |reason, message: &str| nothing_to_do(&execution, source.region(), reason, &wanted, message);
     let (image, referrers) = match read(&source, &wanted, rule).await {
         Ok(Read::Image(image)) => *image,
         Ok(Read::TooEarly) => {
+            let (region, repository) = (source.region(), source.name());
+            let digest = wanted.digest.as_ref().map(Digest::as_str);
+            info!(execution, %region, %repository, digest, "waiting for an index");
             return Ok(Output { replicate: false, round: None, await_index: true, nothing_to_do: None });
         }
-        Ok(Read::NothingToDo(reason, message)) => return Ok(nothing_to_do(reason, &wanted, &message)),
+        Ok(Read::NothingToDo(reason, message)) => return Ok(nothing_to_do(reason, &message)),
         Err(error) if wanted.is_event() && error.name() == ErrorName::ImageNotFound => {
-            return Ok(nothing_to_do(Reason::ImageGone, &wanted, "the source no longer has it"));
+            return Ok(nothing_to_do(Reason::ImageGone, "the source no longer has it"));
         }
         Err(error) => return Err(error),
     };
@@ -644,7 +649,9 @@ async fn pin(source: &Repository, wanted: &Wanted) -> Result<Digest, Error> {
     }
 }
 
-fn nothing_to_do(reason: Reason, wanted: &Wanted, message: &str) -> Output {
+fn nothing_to_do(execution: &str, source: &Region, reason: Reason, wanted: &Wanted, message: &str) -> Output {
+    let digest = wanted.digest.as_ref().map(Digest::as_str);
+    info!(execution, region = %source, repository = %wanted.repository, digest, ?reason, "nothing to do");
     let nothing_to_do = wanted.digest.clone().map(|digest| NothingToDo {
         reason,
         repository: wanted.repository.clone(),
