@@ -364,6 +364,7 @@ mod referrers {
         let (digest, referrers) = signed(&world).await;
         let refused = &referrers[1];
         let fault = Fault::new("PutImage", 405, "UnsupportedImageTypeException").of_image(refused.as_str());
+        let fault = Fault { message: "\"".repeat(500), ..fault };
         world.ecr.fault(fault.in_region(TARGET).for_ever());
         let ended = deployment.replicate(TARGET, &digest, Some("v1")).await.unwrap();
         assert_eq!(ended.put.status, Status::Replicated);
@@ -372,6 +373,7 @@ mod referrers {
         assert_eq!(&refusal.digest, refused);
         assert_eq!(refusal.error, "InvalidInput");
         assert!(refusal.message.contains("PutImage on prod/app in eu-west-1"), "{}", refusal.message);
+        assert!(json!(refusal.message).to_string().len() <= 200 + 2, "as it is carried: {}", refusal.message);
         assert_eq!(world.tagged(TARGET, "v1").await, Some(digest));
     }
 

@@ -1,9 +1,9 @@
 //! The state machine, the error names and their documentation, held to each other.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, io::Write as _, path::Path, process::Stdio};
 
 use resolve_image::{INDEX_FOLLOWS_WITHIN, LONGEST_PUT_INTERVAL};
-use serde_json::Value;
+use serde_json::{Value, json};
 use shared::{
     contract::MOST_REPAIRS,
     error::{Class, ErrorName},
@@ -237,6 +237,52 @@ fn every_way_out_of_a_step_counts_its_retries() {
         for output in catchers.into_iter().chain([&states[step]]).map(|way| way["Output"].as_str().unwrap()) {
             assert!(output.contains(counted), "{step}: {output}");
         }
+    }
+}
+
+/// What the state's `Output` comes to with `$states`, by JSONata's own implementation.
+fn output(state: &str, states_variable: &Value) -> Value {
+    const EVALUATE: &str = "const [expression, states] = JSON.parse(require('fs').readFileSync(0, 'utf8'));\
+        require(process.argv[1])(expression).evaluate(undefined, {states})\
+          .then((output) => process.stdout.write(JSON.stringify(output)));";
+    let states: BTreeMap<String, Value> = states().into_iter().collect();
+    let expression = states[state]["Output"].as_str().unwrap();
+    let expression = expression.strip_prefix("{% ").and_then(|rest| rest.strip_suffix(" %}")).unwrap();
+    let jsonata = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.tools/node/node_modules/jsonata");
+    assert!(jsonata.exists(), "{} is not there: run `make tools`", jsonata.display());
+    let mut node = std::process::Command::new("node");
+    node.args(["-e", EVALUATE]).arg(jsonata).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut node = node.spawn().unwrap();
+    let input = json!([expression, states_variable]).to_string();
+    node.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let evaluated = node.wait_with_output().unwrap();
+    assert!(evaluated.status.success(), "{state}: {evaluated:?}");
+    serde_json::from_slice(&evaluated.stdout).unwrap()
+}
+
+#[test]
+fn a_cause_is_cut_to_what_every_target_has_room_for() {
+    let recorded = |cause: &str| {
+        let failure = json!({"step": "CopyLayers", "error": "Internal", "cause": cause});
+        let kept = json!({"target": {"region": "eu-west-1"}, "ensure": {}, "copied": {}, "retries": 2});
+        let mut input = kept.clone();
+        (input["failure"], input["execution"], input["shards"]) = (failure.clone(), json!("run-1"), json!([]));
+        let mut outcome = output("RecordFailure", &json!({"input": input}));
+        let recorded = outcome.as_object_mut().unwrap().remove("failure").unwrap();
+        assert_eq!(outcome, kept);
+        assert_eq!((&recorded["step"], &recorded["error"]), (&failure["step"], &failure["error"]));
+        recorded["cause"].as_str().unwrap().to_owned()
+    };
+    let told = json!({"errorType": "AccessDenied", "errorMessage": "no ".repeat(500)}).to_string();
+    for cause in ["", "killed", &told, &"x".repeat(1890)] {
+        assert_eq!(recorded(cause), cause);
+    }
+    let denied = json!({"errorType": "Internal", "errorMessage": "\"".repeat(1000)}).to_string();
+    for cause in ["x", "\"", "\\", "ä", "漢", "😀", "\n", "\u{1}"].map(|text| text.repeat(2000)).iter().chain([&denied])
+    {
+        let recorded = recorded(cause);
+        let size = serde_json::to_string(&recorded).unwrap().len();
+        assert!(cause.starts_with(&recorded) && (300..=1900).contains(&size), "{size}: {recorded}");
     }
 }
 

@@ -10,8 +10,10 @@ use std::{
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use shared::{
-    contract::{MOST_REPAIRS, Put, Referrer, Refusal, Status, TargetInput, milliseconds, now},
-    error::{Class, ErrorName, Named, chain, shorten},
+    contract::{
+        MOST_REFUSALS, MOST_REPAIRS, Put, REFUSAL_LIMIT, Referrer, Refusal, Status, TargetInput, milliseconds, now,
+    },
+    error::{Class, ErrorName, Named, chain, shorten_json},
     manifest::{Manifest, ManifestError, ReferrerTree, Tree, walk},
     names::{Digest, ImageTag},
     patience::Patience,
@@ -27,11 +29,6 @@ const PUTS_AT_ONCE: usize = 4;
 
 /// How often in a row the source's tag may move while this run follows it.
 const MOVES: usize = 8;
-
-/// How many refusals are told one by one, and how much of what each says, in bytes: for 40 targets they are carried
-/// together.
-const REFUSALS_TOLD: usize = 4;
-const REFUSAL_LIMIT: usize = 200;
 
 /// Why the image could not be put.
 #[derive(Debug, thiserror::Error)]
@@ -114,7 +111,7 @@ pub async fn handle(registries: &Registries, input: TargetInput, deadline: Deadl
         Tagged::Changed | Tagged::Unchanged => Status::Replicated,
     };
     let referrers_refused = refusals.len();
-    refusals.truncate(REFUSALS_TOLD);
+    refusals.truncate(MOST_REFUSALS);
     let put = Put {
         status,
         manifests_copied: digests.len() - skipped,
@@ -148,7 +145,7 @@ fn refusal(referrer: &Referrer, error: &impl Named) -> Refusal {
         digest: referrer.digest.clone(),
         tag: referrer.tag.clone(),
         error: error.name().to_string(),
-        message: shorten(&chain(error), REFUSAL_LIMIT),
+        message: shorten_json(&chain(error), REFUSAL_LIMIT),
     }
 }
 

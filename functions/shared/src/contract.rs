@@ -377,6 +377,12 @@ pub struct Put {
     pub duration_ms: u64,
 }
 
+/// How many refusals are told one by one, and how much of what each says, as JSON, in bytes: for 60 targets they are carried
+/// together.
+pub const MOST_REFUSALS: usize = 4;
+/// See [`MOST_REFUSALS`].
+pub const REFUSAL_LIMIT: usize = 200;
+
 /// A referrer that is not at the target, which does not keep its image from being there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -130,6 +130,24 @@ pub fn shorten(text: &str, limit: usize) -> String {
     format!("{}…", &text[..end])
 }
 
+/// `text`, as much of it as takes at most `limit` bytes as JSON, without the quotes around it: a quote takes two, and what has no
+/// letter takes six.
+#[must_use]
+pub fn shorten_json(text: &str, limit: usize) -> String {
+    let size = |text: &str| serde_json::to_string(text).map_or(usize::MAX, |json| json.len() - 2);
+    if size(text) <= limit {
+        return text.to_owned();
+    }
+    let mut left = limit.saturating_sub('…'.len_utf8());
+    let fits = |letter: &char| {
+        let size = size(letter.encode_utf8(&mut [0; 4]));
+        left.checked_sub(size).inspect(|rest| left = *rest).is_some()
+    };
+    let mut text: String = text.chars().take_while(fits).collect();
+    text.push('…');
+    text
+}
+
 /// `text` without what is a credential: the query of a URL, which signs it, the user and the password in one, and what
 /// begins with `X-Amz-` elsewhere, for a refused signature is answered with the headers that it was computed from.
 fn redact(text: &str) -> String {
@@ -199,6 +217,16 @@ mod tests {
     fn long_messages_are_cut_between_characters() {
         assert_eq!(shorten("äää", 6), "äää");
         assert_eq!(shorten("ääää", 6), "ä…");
+    }
+
+    #[test]
+    fn what_is_escaped_is_cut_to_what_it_takes_escaped() {
+        for text in ["x", "\"", "\\", "\n", "\u{1}", "ä", "漢", "😀"] {
+            let cut = shorten_json(&text.repeat(300), 200);
+            let size = serde_json::to_string(&cut).unwrap().len() - 2;
+            assert!(cut.ends_with('…') && (190..=200).contains(&size), "{text:?}: {size}");
+        }
+        assert_eq!(shorten_json(&"\"".repeat(100), 200), "\"".repeat(100));
     }
 
     #[test]

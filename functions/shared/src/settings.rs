@@ -7,7 +7,7 @@ use wildmatch::WildMatchPattern;
 
 use crate::{
     contract::{RepositorySettings, SettingChange, TagMutability},
-    error::shorten,
+    error::{shorten, shorten_json},
     names::{Region, RegistryId},
 };
 
@@ -204,7 +204,7 @@ pub fn shortened(mut settings: Vec<SettingChange>) -> Vec<SettingChange> {
         }
         for SettingChange { before, after, refused, .. } in &mut settings {
             for text in [before, after, refused].into_iter().flatten() {
-                *text = shorten(text, limit);
+                *text = shorten_json(text, limit);
             }
         }
     }
@@ -352,7 +352,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::contract::{CopiedInAll, Ensured, Failure, Outcome, Target};
+    use crate::{
+        contract::{
+            CopiedInAll, Ensured, Failure, MOST_REFUSALS, Outcome, Put, REFUSAL_LIMIT, Refusal, Status, Target, now,
+        },
+        names::Digest,
+    };
 
     fn place(region: &str, account: &str) -> Place {
         Place { region: region.parse().unwrap(), registry_id: account.parse().unwrap() }
@@ -555,22 +560,51 @@ mod tests {
         assert_eq!(shortened(mixed.clone())[0], mixed[0]);
     }
 
+    /// What the state machine leaves of a cause, in bytes of JSON.
+    fn cause_limit() -> usize {
+        let machine = include_str!("../../../statemachine/replicate-image.asl.json");
+        let fits = machine.split("'....')) <= ").nth(1).unwrap();
+        fits.split(' ').next().unwrap().parse().unwrap()
+    }
+
     /// Terraform reckons with so many bytes for each target, beside the rule's own settings and its targets as they are written.
     #[test]
     fn how_a_target_ends_fits_into_what_step_functions_carries() {
-        const CAUSE: usize = 2000;
-        let machine = include_str!("../../../statemachine/replicate-image.asl.json");
-        let cuts = machine.matches("$substring($states.errorOutput.Cause,").count();
-        assert_eq!(machine.matches(&format!("$substring($states.errorOutput.Cause, 0, {CAUSE})")).count(), cuts);
         let terraform = include_str!("../../../terraform/modules/rules/problems.tf");
-        let outcome = terraform.lines().find_map(|line| line.trim().strip_prefix("largest_outcome = ")).unwrap();
-        let outcome: usize = outcome.parse().unwrap();
-
-        for text in ["\"", "ä", "\n"] {
-            let repository = "r".repeat(256).parse().unwrap();
-            let worst = Outcome {
-                retries: 999,
-                target: Target::own("ap-southeast-1".parse().unwrap(), repository),
+        let figure = |name: &str| -> usize {
+            let line = terraform.lines().map(str::trim).find(|line| line.starts_with(name)).unwrap();
+            line.rsplit(' ').next().unwrap().parse().unwrap()
+        };
+        let (outcome, targets) = (figure("largest_outcome"), figure("most_targets"));
+        assert!(outcome * targets < figure("largest_round"), "the rule has room, too");
+        let digest = Digest::of(b"referrer");
+        let refusal = |text: &str| Refusal {
+            tag: Some(format!("{}.sbom", digest.as_str().replace(':', "-")).parse().unwrap()),
+            digest: digest.clone(),
+            error: "RepositoryNotFound".to_owned(),
+            message: shorten_json(&text.repeat(1000), REFUSAL_LIMIT),
+        };
+        let put = |text: &str| Put {
+            status: Status::Replicated,
+            manifests_copied: 10_000,
+            manifests_skipped: 10_000,
+            referrers_copied: 999,
+            referrers_skipped: 999,
+            referrers_refused: 999,
+            refusals: vec![refusal(text); MOST_REFUSALS],
+            completed_at: now(),
+            duration_ms: 999_999,
+        };
+        let failure = |text: &str| Failure {
+            step: "EnsureRepository".to_owned(),
+            error: "Lambda.ClientExecutionTimeoutException".to_owned(),
+            cause: shorten_json(&text.repeat(2000), cause_limit()),
+        };
+        for text in ["x", "\"", "\\", "ä", "漢", "😀", "\n", "\u{1}"] {
+            let ended = [(Some(put(text)), None), (None, Some(failure(text)))];
+            let worst = ended.map(|(put, failure)| Outcome {
+                retries: 9999,
+                target: Target::own("ap-southeast-1".parse().unwrap(), "r".repeat(256).parse().unwrap()),
                 ensure: Some(Ensured {
                     created: false,
                     settings: shortened(told(&text.repeat(256))),
@@ -584,15 +618,11 @@ mod tests {
                     layers_foreign: 10_000,
                     shards: 999,
                 },
-                put: None,
-                failure: Some(Failure {
-                    step: "PutManifest".to_owned(),
-                    error: "RegistryUnavailable".to_owned(),
-                    cause: "x".repeat(CAUSE),
-                }),
-            };
-            let bytes = serde_json::to_string(&worst).unwrap().len();
-            assert!(bytes <= outcome, "{bytes} of {outcome} with {text:?}");
+                put,
+                failure,
+            });
+            let bytes = worst.map(|worst| serde_json::to_string(&worst).unwrap().len());
+            assert!(bytes.iter().all(|bytes| *bytes <= outcome), "{bytes:?} of {outcome} with {text:?}");
         }
     }
 
