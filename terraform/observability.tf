@@ -183,7 +183,8 @@ locals {
     replication-lag = {
       log_groups = local.report_log
       query      = <<-END
-        # The slowest targets, and where their time went, in milliseconds: what no step took was a wait.
+        # The slowest targets, and where their time went, in milliseconds: what no step took was a wait. Of shards that copy side by
+        # side, the step's time is that of the longest.
         fields @timestamp, execution, Region, repository, digest, ReplicationLag, EnsureRepositoryDuration, CopyLayersDuration, PutManifestDuration, Retries, BytesCopied
         | filter ispresent(ReplicationLag)
         | sort ReplicationLag desc

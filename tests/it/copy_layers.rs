@@ -579,11 +579,14 @@ mod shards {
     async fn more_than_one_function_should_move_is_handed_out() {
         let (world, digest) = world_with_large_layers().await;
         let input = input(&digest, None);
+        world.ecr.fault(Fault::new("BatchCheckLayerAvailability", 400, "ThrottleException").in_region(TARGET).times(4));
         let copied = call(&world, AUTO, input.clone(), deadline_in(Duration::from_mins(15))).await.unwrap();
         assert!(!copied.done);
         assert_eq!(copied.shards.iter().map(|shard| shard.layers.len()).max(), Some(2), "four layers and a config");
         assert_eq!(copied.shards.len(), 4);
-        assert_eq!(copied.cursor, Cursor::default());
+        let duration_ms = copied.cursor.duration_ms;
+        assert_eq!(copied.cursor, Cursor { duration_ms, ..Cursor::default() });
+        assert!(duration_ms > 500, "looking takes its time: {duration_ms}");
         assert_eq!((world.calls(TARGET, "InitiateLayerUpload"), world.calls(TARGET, "v2:POST upload")), (0, 0));
 
         let one = Settings { max_shards: 1, ..AUTO };

@@ -287,6 +287,30 @@ fn a_cause_is_cut_to_what_every_target_has_room_for() {
 }
 
 #[test]
+fn shards_side_by_side_take_as_long_as_the_longest_and_passes_one_after_another() {
+    let copied = |number: u64| {
+        json!({
+            "layersCopied": number, "layersStreamed": number, "bytesCopied": number, "durationMs": number,
+            "layersForeign": number, "shards": 1,
+        })
+    };
+    let shard = |copied: &[Value]| json!({"copied": copied, "shards": [], "failures": [], "retries": 1});
+    let after = |results: &[Value]| {
+        output("CopyShards", &json!({"input": {"copied": copied(1000), "retries": 3}, "result": results}))
+    };
+    let passed = after(&[shard(&[copied(20)]), shard(&[copied(30)]), shard(&[])]);
+    assert_eq!(
+        passed["copied"],
+        json!({
+            "layersCopied": 1050, "layersStreamed": 1050, "bytesCopied": 1050, "durationMs": 1030,
+            "layersForeign": 1000, "shards": 3,
+        })
+    );
+    assert_eq!(passed["retries"], 6);
+    assert_eq!(after(&[shard(&[])])["copied"], copied(1000), "none came to a result");
+}
+
+#[test]
 fn put_manifest_knows_which_repair_is_the_last() {
     let states: BTreeMap<String, Value> = states().into_iter().collect();
     let condition = states["AreRepairsLeft"]["Choices"][0]["Condition"].as_str().unwrap();

@@ -3,9 +3,11 @@
 //! Where the missing bytes are more than one function should move, it copies none and hands them out in shards, each for
 //! a CopyLayers of its own.
 
+use std::time::Instant;
+
 use serde::{Deserialize, Serialize};
 use shared::{
-    contract::{Blob, Copied, Cursor, Image, Referrer, Target},
+    contract::{Blob, Copied, Cursor, Image, Referrer, Target, milliseconds},
     copy::{Budget, Copy, CopyError, Uploads, http_client},
     error::{ErrorName, Named},
     manifest::{ManifestError, walk},
@@ -120,6 +122,7 @@ impl Named for Error {
 /// Those of [`walk`], [`Copy::missing`] and [`Copy::run`]. That the source lost the image is none: there is nothing to copy.
 pub async fn handle(dependencies: &Dependencies, input: Input, deadline: Deadline) -> Result<Copied, Error> {
     let Dependencies { registries, client, budget, settings } = dependencies;
+    let started = Instant::now();
     let Input { execution, image, referrers, target, layers, cursor } = input;
     let source = registries.repository(&image.region, &image.repository);
     let target = registries.target(&target).await;
@@ -138,11 +141,12 @@ pub async fn handle(dependencies: &Dependencies, input: Input, deadline: Deadlin
     let copy = Copy::new(&source, &target, client, budget, settings.uploads, deadline);
     let missing = copy.missing(blobs).await?;
     let shards = plan::shards(missing.clone(), max_shards);
-    let copied = if shards.is_empty() {
+    let mut copied = if shards.is_empty() {
         Copied { layers_foreign, ..copy.run(missing, cursor.unwrap_or_default()).await? }
     } else {
         Copied { done: false, shards, cursor: Cursor::default(), layers_foreign }
     };
+    copied.cursor.duration_ms += milliseconds(started.elapsed());
     info!(
         execution,
         region = %target.region(),

@@ -297,7 +297,7 @@ pub struct Copied {
     pub layers_foreign: usize,
 }
 
-/// What all CopyLayers of one target did, those of shards and of repairs added up.
+/// What all CopyLayers of one target did, those of shards and of repairs added up; of times, see there.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CopiedInAll {
@@ -307,7 +307,7 @@ pub struct CopiedInAll {
     pub layers_streamed: usize,
     /// Their bytes.
     pub bytes_copied: u64,
-    /// The time spent.
+    /// The time spent: of shards that copied side by side, that of the one that took the longest; one pass after another.
     pub duration_ms: u64,
     /// Foreign layers.
     pub layers_foreign: usize,
@@ -484,7 +484,7 @@ pub struct TargetReport {
     /// How often its steps were tried again.
     #[serde(default)]
     pub retries: u64,
-    /// The time that the steps took, that of shards added up.
+    /// The time that the steps took.
     pub duration_ms: u64,
     /// The time that each of them took.
     #[serde(default)]
@@ -495,13 +495,14 @@ pub struct TargetReport {
     pub lag_ms: Option<i64>,
 }
 
-/// The time that the steps of a target took, in milliseconds; none where one came to no result.
+/// The time that the steps of a target took, in milliseconds; none where one came to no result. No step's is longer than it was
+/// under way.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Steps {
     /// EnsureRepository.
     pub ensure_repository_ms: Option<u64>,
-    /// CopyLayers, that of shards added up.
+    /// CopyLayers; of shards that copied side by side, the one that took the longest.
     pub copy_layers_ms: Option<u64>,
     /// PutManifest.
     pub put_manifest_ms: Option<u64>,

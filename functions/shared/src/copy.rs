@@ -20,7 +20,7 @@ use tokio::{
 use tracing::warn;
 
 use crate::{
-    contract::{Blob, Copied, Cursor, Upload, milliseconds},
+    contract::{Blob, Copied, Cursor, Upload},
     error::{Class, ErrorName, Named, chain},
     layer::Layer,
     names::Digest,
@@ -260,7 +260,7 @@ impl<'a> Copy<'a> {
     }
 
     /// Copies `missing` blobs until all are at the target or the deadline is near. `cursor` is where an earlier
-    /// invocation stopped.
+    /// invocation stopped; the time is left to the caller.
     ///
     /// # Errors
     /// `DigestMismatch` when a layer's bytes are not its own, `UploadLost`, `RepositoryNotFound`, `AccessDenied`,
@@ -268,7 +268,6 @@ impl<'a> Copy<'a> {
     /// need not be sent again. An error that may pass is one only for an invocation that came no further, and one that
     /// should not come twice only when it does.
     pub async fn run(&self, mut missing: Vec<Blob>, mut cursor: Cursor) -> Result<Copied, CopyError> {
-        let started = Instant::now();
         let time = self.patience.time_left().unwrap_or_default();
         // The largest first: begun last, it would be the only one under way at the end.
         missing.sort_unstable_by_key(|blob| std::cmp::Reverse(blob.size));
@@ -344,7 +343,6 @@ impl<'a> Copy<'a> {
         if !done && !progress {
             return Err(CopyError::NoProgress { seconds: time.as_secs() });
         }
-        cursor.duration_ms += milliseconds(started.elapsed());
         Ok(Copied { done, shards: Vec::new(), cursor, layers_foreign: 0 })
     }
 
