@@ -4,7 +4,7 @@ locals {
   # Searches, so that a region is there as soon as it has been replicated to, and nothing lists them. One finds what had a figure in
   # the last two weeks.
   searched = {
-    for metric in ["BytesCopied", "BytesSkipped", "Conflict", "CopyLayersDuration", "EnsureRepositoryDuration", "Failed", "PutManifestDuration", "Replicated", "ReplicationLag", "Retries", "Skipped", "Superseded", "Unchanged"] :
+    for metric in ["BytesCopied", "BytesSkipped", "Conflict", "CopyLayersDuration", "EnsureRepositoryDuration", "Failed", "PutManifestDuration", "Replicated", "ReplicationLag", "Retries", "Skipped", "Superseded", "Throttled", "Unchanged"] :
     metric => "'{${local.metric_namespace},Deployment,Region} MetricName=\"${metric}\" Deployment=\"${var.name}\"'"
   }
 
@@ -86,6 +86,7 @@ locals {
         series = concat(
           [for step in keys(local.functions) : ["AWS/Lambda", "Throttles", "FunctionName", "${var.name}-${step}", { label = step, stat = "Sum" }]],
           [concat(local.states_metric["ExecutionThrottled"], [{ label = "state transitions", stat = "Sum" }])],
+          [[{ expression = "SEARCH(${local.searched["Throttled"]}, 'Sum', 300)", label = "ECR, $${PROP('Dim.Region')}" }]],
         )
       },
       {

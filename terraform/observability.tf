@@ -92,17 +92,35 @@ resource "aws_cloudwatch_metric_alarm" "this" {
 }
 
 # Lambda throttles a burst for a moment, the state machine tries again, and nobody need know. Three periods in a row are a concurrency
-# limit that is too low: the retries end after two minutes, and targets fail, which this alarm explains. What Step Functions itself throttles only waits, which
-# the lag tells; the dashboard shows both.
+# limit that is too low: the retries end after two minutes, and targets fail, which this alarm explains. Registries throttle, too, which the
+# functions wait for: a push of many manifests is slowed down by design, so their answers count by the hundred in a period. A round tells
+# of them at its end. What Step Functions itself throttles only waits, which the lag tells; the dashboard shows all three.
 resource "aws_cloudwatch_metric_alarm" "throttling" {
   alarm_name        = local.alarm_names["throttling"]
-  alarm_description = "Lambda has throttled the functions for 15 minutes: raise the account's concurrency limit. ${local.runbook["throttling"]}"
+  alarm_description = "Lambda has throttled the functions, or ECR has throttled them a hundred times in five minutes, for 15 minutes: see which, and raise that limit. ${local.runbook["throttling"]}"
 
   metric_query {
     id          = "throttles"
     label       = "Throttles"
-    expression  = "SUM(METRICS())"
+    expression  = "SUM([${join(", ", [for step in keys(local.functions) : replace(step, "-", "_")])}, registries])"
     return_data = true
+  }
+
+  metric_query {
+    id         = "registries"
+    label      = "Registries, in hundreds"
+    expression = "FLOOR(answers / 100)"
+  }
+
+  metric_query {
+    id = "answers"
+    metric {
+      namespace   = local.metric_namespace
+      metric_name = "Throttled"
+      dimensions  = { Deployment = var.name }
+      stat        = "Sum"
+      period      = 300
+    }
   }
 
   dynamic "metric_query" {
@@ -185,7 +203,7 @@ locals {
       query      = <<-END
         # The slowest targets, and where their time went, in milliseconds: what no step took was a wait. Of shards that copy side by
         # side, the step's time is that of the longest.
-        fields @timestamp, execution, Region, repository, digest, ReplicationLag, EnsureRepositoryDuration, CopyLayersDuration, PutManifestDuration, Retries, BytesCopied
+        fields @timestamp, execution, Region, repository, digest, ReplicationLag, EnsureRepositoryDuration, CopyLayersDuration, PutManifestDuration, Retries, Throttled, BytesCopied
         | filter ispresent(ReplicationLag)
         | sort ReplicationLag desc
         | limit 100

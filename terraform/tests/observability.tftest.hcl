@@ -295,18 +295,26 @@ run "throttling_is_an_alarm_when_it_lasts" {
   assert {
     condition = {
       for query in aws_cloudwatch_metric_alarm.throttling.metric_query : query.id => flatten([
-        for metric in query.metric : [metric.namespace, metric.metric_name, metric.dimensions.FunctionName, metric.stat, tostring(metric.period)]
+        for metric in query.metric : [metric.namespace, metric.metric_name, values(metric.dimensions), metric.stat, tostring(metric.period)]
       ]) if query.expression == null || query.expression == ""
-      } == {
-      for step in ["copy-layers", "ensure-repo", "put-manifest", "report", "resolve-image"] :
-      replace(step, "-", "_") => ["AWS/Lambda", "Throttles", "ecr-replicator-${step}", "Sum", "300"]
-    }
-    error_message = "The alarm does not look at each function."
+      } == merge(
+      { answers = ["EcrReplicator", "Throttled", "ecr-replicator", "Sum", "300"] },
+      {
+        for step in ["copy-layers", "ensure-repo", "put-manifest", "report", "resolve-image"] :
+        replace(step, "-", "_") => ["AWS/Lambda", "Throttles", "ecr-replicator-${step}", "Sum", "300"]
+      },
+    )
+    error_message = "The alarm does not look at each function and at the registries."
+  }
+
+  assert {
+    condition     = one([for query in aws_cloudwatch_metric_alarm.throttling.metric_query : query.expression if query.id == "registries"]) == "FLOOR(answers / 100)"
+    error_message = "A registry's throttling that passes raises the alarm."
   }
 
   assert {
     condition = (
-      one([for query in aws_cloudwatch_metric_alarm.throttling.metric_query : query.expression if query.return_data == true]) == "SUM(METRICS())"
+      one([for query in aws_cloudwatch_metric_alarm.throttling.metric_query : query.expression if query.return_data == true]) == "SUM([copy_layers, ensure_repo, put_manifest, report, resolve_image, registries])"
       && aws_cloudwatch_metric_alarm.throttling.evaluation_periods == 3
       && aws_cloudwatch_metric_alarm.throttling.threshold == 0
       && aws_cloudwatch_metric_alarm.throttling.comparison_operator == "GreaterThanThreshold"
@@ -413,7 +421,7 @@ run "the_dashboard_fits_its_grid" {
     condition = alltrue([
       for expression in regexall("SEARCH\\([^)]*\\)", aws_cloudwatch_dashboard.this[0].dashboard_body) :
       can(regex("^SEARCH\\('\\{EcrReplicator,Deployment,Region\\} MetricName=\\\\\"[A-Za-z]+\\\\\" Deployment=\\\\\"mirror\\\\\"', '(Sum|Maximum)', 300\\)$", expression))
-    ]) && length(regexall("SEARCH\\(", aws_cloudwatch_dashboard.this[0].dashboard_body)) == 13
+    ]) && length(regexall("SEARCH\\(", aws_cloudwatch_dashboard.this[0].dashboard_body)) == 14
     error_message = "A search is not of this deployment's metrics by region."
   }
 

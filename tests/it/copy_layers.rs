@@ -487,6 +487,7 @@ async fn throttling_slows_a_layer_down_and_does_not_fail_it() {
             world.ecr.fault(Fault::new(operation, status, code).in_region(TARGET).times(7));
             let copied = copy(&world, &digest).await.unwrap();
             assert_eq!((copied.done, copied.cursor.layers_copied), (true, 2), "{operation} {code}");
+            assert_eq!(copied.cursor.throttled, 7, "{operation} {code}");
             assert_eq!(
                 world.calls(TARGET, "UploadLayerPart") - if operation == "UploadLayerPart" { 7 } else { 0 },
                 5 + 1
@@ -584,9 +585,9 @@ mod shards {
         assert!(!copied.done);
         assert_eq!(copied.shards.iter().map(|shard| shard.layers.len()).max(), Some(2), "four layers and a config");
         assert_eq!(copied.shards.len(), 4);
-        let duration_ms = copied.cursor.duration_ms;
-        assert_eq!(copied.cursor, Cursor { duration_ms, ..Cursor::default() });
-        assert!(duration_ms > 500, "looking takes its time: {duration_ms}");
+        let Cursor { duration_ms, throttled, .. } = copied.cursor;
+        assert_eq!(copied.cursor, Cursor { duration_ms, throttled, ..Cursor::default() });
+        assert!(throttled == 4 && duration_ms > 500, "looking takes its time: {throttled}, {duration_ms}");
         assert_eq!((world.calls(TARGET, "InitiateLayerUpload"), world.calls(TARGET, "v2:POST upload")), (0, 0));
 
         let one = Settings { max_shards: 1, ..AUTO };
@@ -675,19 +676,21 @@ mod streams {
 
     #[tokio::test]
     async fn what_fails_or_is_throttled_beside_a_stream_is_asked_for_again_and_the_layer_sent_once() {
-        for fault in [
-            Fault::new("v2:POST upload", 500, "UNKNOWN").times(2),
-            Fault::new("v2:PUT upload", 503, "UNAVAILABLE").times(2),
-            Fault::new("v2:POST upload", 429, "TOOMANYREQUESTS").times(2),
-            Fault::new("v2:PUT upload", 429, "TOOMANYREQUESTS").times(2),
-            Fault::new("GetAuthorizationToken", 400, "ThrottleException").times(4),
-            Fault::new("GetDownloadUrlForLayer", 429, "").times(4).in_region(SOURCE),
-            Fault::new("DownloadLayer", 503, "SlowDown").times(3).in_region(SOURCE),
+        for (fault, throttled) in [
+            (Fault::new("v2:POST upload", 500, "UNKNOWN").times(2), 0),
+            (Fault::new("v2:PUT upload", 503, "UNAVAILABLE").times(2), 0),
+            (Fault::new("v2:POST upload", 429, "TOOMANYREQUESTS").times(2), 2),
+            (Fault::new("v2:PUT upload", 429, "TOOMANYREQUESTS").times(2), 2),
+            (Fault::new("GetAuthorizationToken", 400, "ThrottleException").times(4), 4),
+            (Fault::new("GetDownloadUrlForLayer", 429, "").times(4).in_region(SOURCE), 4),
+            // That is no registry's.
+            (Fault::new("DownloadLayer", 503, "SlowDown").times(3).in_region(SOURCE), 0),
         ] {
             let (world, digest, content) = world_with_layer(Config::default()).await;
             world.ecr.fault(fault.clone());
             let copied = stream(&world, &digest).await.unwrap();
             assert_eq!((copied.cursor.layers_copied, copied.cursor.layers_streamed), (2, 2), "{fault:?}");
+            assert_eq!(copied.cursor.throttled, throttled, "{fault:?}");
             assert_eq!(world.uploaded(TARGET), content.len() as u64 + 6, "{fault:?}");
             assert_whole(&world, &content).await;
         }

@@ -81,7 +81,16 @@ async fn a_repository_that_another_run_made_meanwhile_is_a_success() {
     world.ecr.fault(
         Fault::new("CreateRepository", 400, "RepositoryAlreadyExistsException").in_region(TARGET).after_effect(),
     );
-    assert!(!ensure(&world).await.unwrap().created);
+    let ensured = ensure(&world).await.unwrap();
+    assert_eq!((ensured.created, ensured.throttled), (false, 0));
+}
+
+#[tokio::test]
+async fn what_the_sdk_waits_out_is_counted() {
+    let world = World::start().await;
+    world.ecr.fault(Fault::new("CreateRepository", 400, "ThrottleException").in_region(TARGET).times(2));
+    let ensured = ensure(&world).await.unwrap();
+    assert_eq!((ensured.created, ensured.throttled), (true, 2));
 }
 
 #[tokio::test]

@@ -278,6 +278,7 @@ impl Functions {
             copied.layers_streamed += answer.cursor.layers_streamed;
             copied.bytes_copied += answer.cursor.bytes_copied;
             copied.duration_ms += answer.cursor.duration_ms;
+            copied.throttled += answer.cursor.throttled;
             copied.layers_foreign = answer.layers_foreign;
             copied.shards += 1;
 

@@ -433,6 +433,7 @@ async fn a_signed_and_attested_image_of_three_platforms_arrives_whole() {
     let (_, report) = scene.report(&execution).await;
     assert_eq!((report.image.manifests, report.image.referrers), (7, belonging.len()));
     assert_eq!(report.targets[0].referrers_copied, belonging.len());
+    assert!(report.targets[0].throttled > 0, "{report:#?}");
 
     let view = |region: &str| scene.stack.ecr().view("000000000000", region, REPOSITORY).unwrap();
     let wanted = view(scene.stack.source());

@@ -49,14 +49,14 @@ pub(crate) fn sums<'a>(lines: impl IntoIterator<Item = &'a Value>) -> BTreeMap<(
     sums
 }
 
-fn target(region: &str, status: &str, round: u32) -> Value {
+fn target(region: &str, status: &str, round: u32, throttled: u64) -> Value {
     json!({
         "region": region, "repository": "prod/app", "registryId": null, "status": status, "round": round,
         "step": null, "error": null, "message": null, "repositoryCreated": false, "settings": [],
         "manifestsCopied": 1, "manifestsSkipped": 0, "referrersCopied": 0, "referrersSkipped": 0,
         "referrersRefused": 0, "refusals": [],
         "layersCopied": 3, "layersStreamed": 3, "layersSkipped": 1, "layersForeign": 0,
-        "bytesCopied": 3000, "bytesSkipped": 1000, "shards": 1, "retries": 2, "durationMs": 300,
+        "bytesCopied": 3000, "bytesSkipped": 1000, "shards": 1, "retries": 2, "throttled": throttled, "durationMs": 300,
         "steps": {"ensureRepositoryMs": 30, "copyLayersMs": 200, "putManifestMs": null},
         "completedAt": "2026-11-16T01:54:40.250Z", "lagMs": 6250,
     })
@@ -73,8 +73,8 @@ fn a_round_is_measured_target_by_target_and_what_came_before_is_not_measured_aga
         "version": 1, "execution": {"arn": "arn", "name": "run-1", "startedAt": "2026-11-16T01:54:35Z"}, "rule": "all",
         "round": 2, "image": image, "complete": true, "summary": "",
         "targets": [
-            target("eu-west-1", "REPLICATED", 1), target("us-west-2", "REPLICATED", 2), target("us-east-1", "UNCHANGED", 2),
-            target("sa-east-1", "FAILED", 2),
+            target("eu-west-1", "REPLICATED", 1, 9), target("us-west-2", "REPLICATED", 2, 0),
+            target("us-east-1", "UNCHANGED", 2, 5), target("sa-east-1", "FAILED", 2, 7),
         ],
         "finishedAt": "2026-11-16T01:54:41Z", "durationMs": 6000,
     }))
@@ -93,13 +93,13 @@ fn a_round_is_measured_target_by_target_and_what_came_before_is_not_measured_aga
         ("CopyLayersDuration", 200.0),
     ];
     let wanted = [
-        of("mirror", &[("ReplicationLag", 6250.0)]),
+        of("mirror", &[("ReplicationLag", 6250.0), ("Throttled", 12.0)]),
         of("mirror/us-west-2", &[("ReplicationLag", 6250.0), ("Replicated", 1.0)]),
         of("mirror/us-west-2", &figures),
-        of("mirror/us-east-1", &[("Unchanged", 1.0)]),
+        of("mirror/us-east-1", &[("Unchanged", 1.0), ("Throttled", 5.0)]),
         of("mirror/us-east-1", &figures),
         // Nothing came, and so nothing came late.
-        of("mirror/sa-east-1", &[("Failed", 1.0)]),
+        of("mirror/sa-east-1", &[("Failed", 1.0), ("Throttled", 7.0)]),
         of("mirror/sa-east-1", &figures),
     ];
     assert_eq!(sums(&lines), wanted.into_iter().flatten().collect());

@@ -104,6 +104,21 @@ async fn a_run_beside_this_one_that_put_the_image_first_is_a_success() {
 }
 
 #[tokio::test]
+async fn throttling_slows_a_put_down_and_is_counted() {
+    let (world, digest, _) = world_with_index().await;
+    let registries = world.registries().await;
+    // More often than the SDK tries, and at both ends.
+    for (operation, region, times) in [("PutImage", TARGET, 5), ("BatchGetImage", SOURCE, 2)] {
+        world.ecr.fault(Fault::new(operation, 400, "ThrottleException").in_region(region).times(times));
+    }
+    let input = || decode(target_input(&digest, Some("v1"))).unwrap();
+    let put = handle(&registries, input(), in_time()).await.unwrap();
+    assert_eq!((put.status, put.throttled), (Status::Replicated, 7));
+    let put = handle(&registries, input(), in_time()).await.unwrap();
+    assert_eq!(put.throttled, 0, "what the invocation before it met is not this one's");
+}
+
+#[tokio::test]
 async fn no_tag_appears_while_a_blob_is_missing() {
     let world = World::start().await;
     let digest = world.push_image(Some("v1"), &[b"config", b"layer"]).await;

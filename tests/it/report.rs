@@ -103,7 +103,7 @@ async fn answer(State(services): State<Services>, headers: HeaderMap, body: Stri
 fn copied(layers: u64, bytes: u64) -> Value {
     json!({
         "layersCopied": layers, "layersStreamed": layers - 1, "bytesCopied": bytes, "durationMs": 200,
-        "layersForeign": 0, "shards": 1,
+        "throttled": 20, "layersForeign": 0, "shards": 1,
     })
 }
 
@@ -115,14 +115,14 @@ fn change() -> Value {
 pub(crate) fn succeeded(region: &str) -> Value {
     json!({
         "target": {"region": region, "repository": REPOSITORY},
-        "ensure": {"created": true, "settings": [change()], "durationMs": 30},
+        "ensure": {"created": true, "settings": [change()], "durationMs": 30, "throttled": 1},
         "copied": copied(4, 4000),
         "put": {
             "status": "REPLICATED", "manifestsCopied": 3, "manifestsSkipped": 0,
             "referrersCopied": 2, "referrersSkipped": 1, "referrersRefused": 1, "refusals": [{
                 "digest": Digest::of(b"signature"), "tag": null, "error": "InvalidInput", "message": "405",
             }],
-            "completedAt": "2026-11-16T01:54:40.250Z", "durationMs": 70,
+            "completedAt": "2026-11-16T01:54:40.250Z", "durationMs": 70, "throttled": 300,
         },
         "retries": 2,
     })
@@ -201,7 +201,8 @@ async fn a_complete_round_is_reported_once_with_its_figures() {
                 "digest": Digest::of(b"signature"), "tag": null, "error": "InvalidInput", "message": "405",
             }],
             "layersCopied": 4, "layersStreamed": 3, "layersSkipped": 1,
-            "layersForeign": 0, "bytesCopied": 4000, "bytesSkipped": 10, "shards": 1, "retries": 2, "durationMs": 300,
+            "layersForeign": 0, "bytesCopied": 4000, "bytesSkipped": 10, "shards": 1, "retries": 2, "throttled": 321,
+            "durationMs": 300,
             "steps": {"ensureRepositoryMs": 30, "copyLayersMs": 200, "putManifestMs": 70},
             "completedAt": "2026-11-16T01:54:40.25Z", "lagMs": 6250,
         })

@@ -291,7 +291,7 @@ fn shards_side_by_side_take_as_long_as_the_longest_and_passes_one_after_another(
     let copied = |number: u64| {
         json!({
             "layersCopied": number, "layersStreamed": number, "bytesCopied": number, "durationMs": number,
-            "layersForeign": number, "shards": 1,
+            "throttled": number, "layersForeign": number, "shards": 1,
         })
     };
     let shard = |copied: &[Value]| json!({"copied": copied, "shards": [], "failures": [], "retries": 1});
@@ -303,7 +303,7 @@ fn shards_side_by_side_take_as_long_as_the_longest_and_passes_one_after_another(
         passed["copied"],
         json!({
             "layersCopied": 1050, "layersStreamed": 1050, "bytesCopied": 1050, "durationMs": 1030,
-            "layersForeign": 1000, "shards": 3,
+            "throttled": 1050, "layersForeign": 1000, "shards": 3,
         })
     );
     assert_eq!(passed["retries"], 6);

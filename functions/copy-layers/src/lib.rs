@@ -122,7 +122,7 @@ impl Named for Error {
 /// Those of [`walk`], [`Copy::missing`] and [`Copy::run`]. That the source lost the image is none: there is nothing to copy.
 pub async fn handle(dependencies: &Dependencies, input: Input, deadline: Deadline) -> Result<Copied, Error> {
     let Dependencies { registries, client, budget, settings } = dependencies;
-    let started = Instant::now();
+    let (started, throttled) = (Instant::now(), registries.throttled());
     let Input { execution, image, referrers, target, layers, cursor } = input;
     let source = registries.repository(&image.region, &image.repository);
     let target = registries.target(&target).await;
@@ -147,6 +147,7 @@ pub async fn handle(dependencies: &Dependencies, input: Input, deadline: Deadlin
         Copied { done: false, shards, cursor: Cursor::default(), layers_foreign }
     };
     copied.cursor.duration_ms += milliseconds(started.elapsed());
+    copied.cursor.throttled += registries.throttled() - throttled;
     info!(
         execution,
         region = %target.region(),
@@ -159,6 +160,7 @@ pub async fn handle(dependencies: &Dependencies, input: Input, deadline: Deadlin
         bytes_copied = copied.cursor.bytes_copied,
         uploads_under_way = copied.cursor.uploads.len(),
         duration_ms = copied.cursor.duration_ms,
+        throttled = copied.cursor.throttled,
         "layers copied"
     );
     Ok(copied)

@@ -79,7 +79,7 @@ impl Named for Error {
 /// `ImageNotFound` when the source repository is gone, `RepositoryNotFound` when the target repository is not there and is
 /// not to be made, `AccessDenied`, `InvalidInput`, `QuotaExceeded`, `RegistryThrottled`, `RegistryUnavailable`.
 pub async fn handle(registries: &Registries, input: TargetInput) -> Result<Ensured, Error> {
-    let started = Instant::now();
+    let (started, throttled) = (Instant::now(), registries.throttled());
     let TargetInput { execution, image, target: wanted, started_at, repository_settings, .. } = input;
     let target = registries.target(&wanted).await;
     let mut ensuring = Ensuring {
@@ -93,7 +93,12 @@ pub async fn handle(registries: &Registries, input: TargetInput) -> Result<Ensur
     // Boxed: its calls are many, and each has a place in it.
     let created = Box::pin(ensuring.ensure(&wanted, started_at)).await?;
     let Ensuring { target, execution, image, settings, .. } = ensuring;
-    let ensured = Ensured { created, settings: shortened(settings), duration_ms: milliseconds(started.elapsed()) };
+    let ensured = Ensured {
+        created,
+        settings: shortened(settings),
+        duration_ms: milliseconds(started.elapsed()),
+        throttled: registries.throttled() - throttled,
+    };
     info!(
         execution,
         region = %target.region(),
@@ -102,6 +107,7 @@ pub async fn handle(registries: &Registries, input: TargetInput) -> Result<Ensur
         created,
         settings = ensured.settings.len(),
         duration_ms = ensured.duration_ms,
+        throttled = ensured.throttled,
         "the repository is there"
     );
     Ok(ensured)

@@ -57,7 +57,7 @@ impl Named for Error {
 /// is to go to a newer image that is not whole yet, `ImageNotFound` when the source lost the image, `DigestMismatch`,
 /// `QuotaExceeded`, `RepositoryNotFound`, `AccessDenied`, `RegistryThrottled`, `RegistryUnavailable`.
 pub async fn handle(registries: &Registries, input: TargetInput, deadline: Deadline) -> Result<Put, Error> {
-    let started = Instant::now();
+    let (started, throttled) = (Instant::now(), registries.throttled());
     let TargetInput { execution, image, referrers, repairs, target, .. } = input;
     let source = registries.repository(&image.region, &image.repository);
     let puts = Puts::new(deadline, target.put_interval_ms);
@@ -122,6 +122,7 @@ pub async fn handle(registries: &Registries, input: TargetInput, deadline: Deadl
         refusals,
         completed_at: now(),
         duration_ms: milliseconds(started.elapsed()),
+        throttled: registries.throttled() - throttled,
     };
     info!(
         execution,
@@ -135,6 +136,7 @@ pub async fn handle(registries: &Registries, input: TargetInput, deadline: Deadl
         referrers_skipped = put.referrers_skipped,
         referrers_refused = put.referrers_refused,
         duration_ms = put.duration_ms,
+        throttled = put.throttled,
         "manifests put"
     );
     Ok(put)

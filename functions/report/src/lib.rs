@@ -258,6 +258,8 @@ fn target_report(outcome: Outcome, round: u32, image: &Image) -> TargetReport {
         put_manifest_ms: put.as_ref().map(|put| put.duration_ms),
     };
     let durations = [steps.ensure_repository_ms, steps.copy_layers_ms, steps.put_manifest_ms];
+    let throttled =
+        [ensure.as_ref().map(|ensure| ensure.throttled), Some(copied.throttled), put.as_ref().map(|put| put.throttled)];
     let completed_at = put.as_ref().map(|put| put.completed_at);
     // An event's time is another clock's.
     let lag = |(pushed, completed)| milliseconds_between(pushed, completed).max(0);
@@ -286,6 +288,7 @@ fn target_report(outcome: Outcome, round: u32, image: &Image) -> TargetReport {
         bytes_skipped: if copied_all { image.bytes.saturating_sub(copied.bytes_copied) } else { 0 },
         shards: copied.shards,
         retries,
+        throttled: throttled.into_iter().flatten().sum(),
         duration_ms: durations.into_iter().flatten().sum(),
         steps,
         completed_at,

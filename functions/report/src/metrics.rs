@@ -9,8 +9,9 @@ use shared::contract::{Report, Status, TargetReport};
 /// The namespace of all metrics.
 pub const NAMESPACE: &str = "EcrReplicator";
 
-/// The one that an alarm is on, for all regions together, too.
+/// Those that alarms are on, for all regions together, too.
 const LAG: &str = "ReplicationLag";
+const THROTTLED: &str = "Throttled";
 
 /// The lines of the round that `report` is of, one for each of its targets; `deployment` is what the dimension `Deployment` says.
 /// What earlier rounds settled was counted by them.
@@ -25,12 +26,16 @@ fn line(report: &Report, target: &TargetReport, deployment: &str) -> Value {
     let units = metrics.iter().map(|(name, unit, _)| json!({"Name": name, "Unit": unit})).collect::<Vec<_>>();
     let mut directives = vec![json!({"Namespace": NAMESPACE, "Dimensions": [of_region], "Metrics": units})];
     let mut line = Map::new();
-    // What was there already did not come late.
-    if let Some(lag) = target.lag_ms.filter(|_| target.status == Status::Replicated) {
-        let metric = json!({"Name": LAG, "Unit": "Milliseconds"});
-        let dimensions = json!([["Deployment"], of_region]);
+    // What was there already did not come late, and what is seldom is not billed as long as it is not there.
+    let lag = target.lag_ms.filter(|_| target.status == Status::Replicated);
+    let throttled = Some(target.throttled).filter(|times| *times > 0);
+    for (name, unit, value) in
+        [(LAG, "Milliseconds", lag.map(Value::from)), (THROTTLED, "Count", throttled.map(Value::from))]
+    {
+        let Some(value) = value else { continue };
+        let (metric, dimensions) = (json!({"Name": name, "Unit": unit}), json!([["Deployment"], of_region]));
         directives.push(json!({"Namespace": NAMESPACE, "Dimensions": dimensions, "Metrics": [metric]}));
-        line.insert(LAG.to_owned(), json!(lag));
+        line.insert(name.to_owned(), value);
     }
     line.extend(metrics.into_iter().map(|(name, _, value)| (name.to_owned(), json!(value))));
     let timestamp = report.finished_at.as_millisecond();

@@ -208,6 +208,9 @@ pub struct Ensured {
     pub settings: Vec<SettingChange>,
     /// How long it took.
     pub duration_ms: u64,
+    /// How often a registry answered that it is asked too often.
+    #[serde(default)]
+    pub throttled: u64,
 }
 
 /// A setting of a target repository that was not what it should be.
@@ -257,6 +260,9 @@ pub struct Cursor {
     pub bytes_copied: u64,
     /// The time spent.
     pub duration_ms: u64,
+    /// How often a registry answered that it is asked too often.
+    #[serde(default)]
+    pub throttled: u64,
     /// Uploads that are under way.
     pub uploads: Vec<Upload>,
     /// Layers that failed in a way that should not come twice, once.
@@ -309,6 +315,9 @@ pub struct CopiedInAll {
     pub bytes_copied: u64,
     /// The time spent: of shards that copied side by side, that of the one that took the longest; one pass after another.
     pub duration_ms: u64,
+    /// How often a registry answered that it is asked too often.
+    #[serde(default)]
+    pub throttled: u64,
     /// Foreign layers.
     pub layers_foreign: usize,
     /// How many CopyLayers came to a result that handed nothing out.
@@ -375,6 +384,9 @@ pub struct Put {
     pub completed_at: Timestamp,
     /// How long it took.
     pub duration_ms: u64,
+    /// How often a registry answered that it is asked too often.
+    #[serde(default)]
+    pub throttled: u64,
 }
 
 /// How many refusals are told one by one, and how much of what each says, as JSON, in bytes: for 60 targets they are carried
@@ -484,6 +496,10 @@ pub struct TargetReport {
     /// How often its steps were tried again.
     #[serde(default)]
     pub retries: u64,
+    /// How often the source's registry or its own answered its steps that it is asked too often, and was asked again. What an
+    /// attempt met that failed is not in it: that is a retry.
+    #[serde(default)]
+    pub throttled: u64,
     /// The time that the steps took.
     pub duration_ms: u64,
     /// The time that each of them took.

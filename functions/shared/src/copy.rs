@@ -260,7 +260,7 @@ impl<'a> Copy<'a> {
     }
 
     /// Copies `missing` blobs until all are at the target or the deadline is near. `cursor` is where an earlier
-    /// invocation stopped; the time is left to the caller.
+    /// invocation stopped; the time and the throttling are left to the caller.
     ///
     /// # Errors
     /// `DigestMismatch` when a layer's bytes are not its own, `UploadLost`, `RepositoryNotFound`, `AccessDenied`,
@@ -393,7 +393,7 @@ impl<'a> Copy<'a> {
         let sent = async {
             let authorization = self.patience.ask(self.target, async || self.target.authorization().await).await;
             let authorization = authorization.map_err(StreamError::Unauthorized)?;
-            let (client, patience, repository) = (self.client, &self.patience, self.target.name());
+            let (client, patience, repository) = (self.client, &self.patience, self.target);
             let destination = Destination { client, authorization, repository, patience };
             destination.send(Layer::new(self.source, self.client, blob), blob, &progress).await
         };

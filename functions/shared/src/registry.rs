@@ -7,7 +7,10 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     error::Error as StdError,
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use aws_config::{SdkConfig, sts::AssumeRoleProvider};
@@ -17,7 +20,9 @@ use aws_sdk_ecr::{
     config::{
         ConfigBag, Intercept, RuntimeComponents,
         http::HttpResponse,
-        interceptors::{BeforeDeserializationInterceptorContextMut, InterceptorContext},
+        interceptors::{
+            AfterDeserializationInterceptorContextRef, BeforeDeserializationInterceptorContextMut, InterceptorContext,
+        },
         retry::{ClassifyRetry, RetryAction},
     },
     error::{BoxError, ProvideErrorMetadata, SdkError},
@@ -230,16 +235,21 @@ impl fmt::Debug for DownloadUrl {
 #[derive(Debug)]
 struct Throttling;
 
+/// The code of an error as it is answered, before the SDK has read it; "" where there is none.
+fn code_in(answer: &HttpResponse) -> String {
+    #[derive(Deserialize)]
+    struct Body {
+        #[serde(rename = "__type")]
+        code: String,
+    }
+    let body = answer.body().bytes().and_then(|body| serde_json::from_slice::<Body>(body).ok());
+    body.map(|body| body.code).unwrap_or_default()
+}
+
 impl ClassifyRetry for Throttling {
     fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
-        #[derive(Deserialize)]
-        struct Body {
-            #[serde(rename = "__type")]
-            code: String,
-        }
         let Some(response) = context.response() else { return RetryAction::NoActionIndicated };
-        let body = response.body().bytes().and_then(|body| serde_json::from_slice::<Body>(body).ok());
-        let code = body.map(|body| body.code).unwrap_or_default();
+        let code = code_in(response);
         if response.status().as_u16() == 429 || code.ends_with("ThrottleException") {
             RetryAction::retryable_error(ErrorKind::ThrottlingError)
         } else if code.ends_with("LimitExceededException") {
@@ -283,6 +293,39 @@ impl Intercept for AnswerLimit {
     }
 }
 
+/// Counts the answers of throttling, those after which the SDK itself tries again among them: nothing else would tell of them.
+#[derive(Debug, Clone, Default)]
+struct Throttles(Arc<AtomicU64>);
+
+impl Throttles {
+    fn count(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Intercept for Throttles {
+    fn name(&self) -> &'static str {
+        "throttles"
+    }
+
+    fn read_after_deserialization(
+        &self,
+        context: &AfterDeserializationInterceptorContextRef<'_>,
+        _components: &RuntimeComponents,
+        _config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let (answer, status) = (context.response(), context.response().status());
+        if !status.is_success() {
+            let code = code_in(answer);
+            let code = code.rsplit_once('#').map_or(code.as_str(), |(_, code)| code);
+            if name_of("", code, status.as_u16()) == ErrorName::RegistryThrottled {
+                self.count();
+            }
+        }
+        Ok(())
+    }
+}
+
 /// What there is for one registry and one role, for as long as the process lives.
 #[derive(Debug, Clone)]
 struct Reached {
@@ -305,6 +348,7 @@ pub struct Registries {
     config: SdkConfig,
     source: Region,
     reached: Mutex<HashMap<Reach, Reached>>,
+    throttles: Throttles,
 }
 
 impl Registries {
@@ -315,13 +359,20 @@ impl Registries {
     pub fn new(config: SdkConfig) -> Result<Self, Box<dyn StdError + Send + Sync>> {
         let region = config.region().ok_or("no region: AWS_REGION is not set")?;
         let source = region.as_ref().parse()?;
-        Ok(Self { config, source, reached: Mutex::default() })
+        Ok(Self { config, source, reached: Mutex::default(), throttles: Throttles::default() })
     }
 
     /// The region that this runs in, which images come from.
     #[must_use]
     pub fn source(&self) -> &Region {
         &self.source
+    }
+
+    /// How often registries have answered this process that they are asked too often. A process has one invocation at a time:
+    /// what is added meanwhile is that one's.
+    #[must_use]
+    pub fn throttled(&self) -> u64 {
+        self.throttles.0.load(Ordering::Relaxed)
     }
 
     /// The source repository `name` of `region`, in the functions' own account. Where it is not there, neither is the image:
@@ -364,13 +415,15 @@ impl Registries {
             .or_insert_with(|| {
                 let region = aws_config::Region::new(reach.region.as_str().to_owned());
                 let config = aws_sdk_ecr::config::Builder::from(&self.config).region(region);
-                let mut config = config.retry_classifier(Throttling).interceptor(AnswerLimit);
+                let config = config.retry_classifier(Throttling).interceptor(AnswerLimit);
+                let mut config = config.interceptor(self.throttles.clone());
                 config.set_credentials_provider(credentials.or_else(|| self.config.credentials_provider()));
                 Reached { client: Client::from_conf(config.build()), authorization: Arc::default() }
             })
             .clone();
         let Reach { region, registry_id, role_arn, .. } = reach;
-        Repository { client, authorization, region, registry_id, role_arn, name: name.clone(), is_source: false }
+        let (name, throttles) = (name.clone(), self.throttles.clone());
+        Repository { client, authorization, throttles, region, registry_id, role_arn, name, is_source: false }
     }
 }
 
@@ -379,6 +432,7 @@ impl Registries {
 pub struct Repository {
     client: Client,
     authorization: Arc<AsyncMutex<Option<Authorization>>>,
+    throttles: Throttles,
     region: Region,
     registry_id: Option<RegistryId>,
     role_arn: Option<RoleArn>,
@@ -398,6 +452,11 @@ impl Repository {
     #[must_use]
     pub fn name(&self) -> &RepositoryName {
         &self.name
+    }
+
+    /// Counts an answer of throttling that did not come through the ECR API.
+    pub(crate) fn count_throttle(&self) {
+        self.throttles.count();
     }
 
     /// The account whose registry it is, unless that is the caller's.

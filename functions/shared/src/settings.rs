@@ -594,6 +594,7 @@ mod tests {
             refusals: vec![refusal(text); MOST_REFUSALS],
             completed_at: now(),
             duration_ms: 999_999,
+            throttled: 99_999,
         };
         let failure = |text: &str| Failure {
             step: "EnsureRepository".to_owned(),
@@ -609,12 +610,14 @@ mod tests {
                     created: false,
                     settings: shortened(told(&text.repeat(256))),
                     duration_ms: 99_999,
+                    throttled: 99_999,
                 }),
                 copied: CopiedInAll {
                     layers_copied: 10_000,
                     layers_streamed: 10_000,
                     bytes_copied: 1 << 50,
                     duration_ms: 99_999_999,
+                    throttled: 9_999_999,
                     layers_foreign: 10_000,
                     shards: 999,
                 },

@@ -23,9 +23,9 @@ use crate::{
     contract::Blob,
     error::{ErrorName, Named as _},
     layer::{Hash, Layer},
-    names::{Digest, RepositoryName},
+    names::Digest,
     patience::{Patience, Throttled},
-    registry::{Authorization, RegistryError},
+    registry::{Authorization, RegistryError, Repository},
 };
 
 /// How often a request without a body is made that fails in a way that may pass: a connection that was kept from the last
@@ -153,7 +153,7 @@ impl Progress {
 pub(crate) struct Destination<'a> {
     pub(crate) client: &'a Client,
     pub(crate) authorization: Authorization,
-    pub(crate) repository: &'a RepositoryName,
+    pub(crate) repository: &'a Repository,
     pub(crate) patience: &'a Patience,
 }
 
@@ -161,8 +161,8 @@ impl Destination<'_> {
     /// Streams `layer`, which is `blob`.
     pub(crate) async fn send(&self, layer: Layer, blob: &Blob, progress: &Arc<Progress>) -> Result<(), StreamError> {
         let endpoint = Url::parse(&self.authorization.endpoint).map_err(|_| StreamError::Elsewhere)?;
-        let uploads =
-            endpoint.join(&format!("/v2/{}/blobs/uploads/", self.repository)).map_err(|_| StreamError::Elsewhere)?;
+        let name = self.repository.name();
+        let uploads = endpoint.join(&format!("/v2/{name}/blobs/uploads/")).map_err(|_| StreamError::Elsewhere)?;
         let upload = location(&uploads, &self.ask_again(Method::POST, &uploads).await?)?;
 
         let patched = self.ask(Method::PATCH, &upload, |request| {
@@ -221,7 +221,11 @@ impl Destination<'_> {
         if answer.status().is_success() {
             return Ok(answer);
         }
-        Err(StreamError::Refused { method, status: answer.status() })
+        let refused = StreamError::Refused { method, status: answer.status() };
+        if refused.is_throttled() {
+            self.repository.count_throttle();
+        }
+        Err(refused)
     }
 }
 
