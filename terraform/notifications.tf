@@ -23,7 +23,8 @@ locals {
       pattern = {
         source      = ["ecr-replicator"]
         detail-type = ["Image Replication Incomplete"]
-        detail      = { execution = local.reported_execution, targets = { status = ["FAILED", "CONFLICT"] } }
+        # What a redrive repeats was told before: by this, or by the execution that failed as its report did.
+        detail = { execution = local.reported_execution, repeated = [false], targets = { status = ["FAILED", "CONFLICT"] } }
       }
       title   = "${var.name}: <repository> <digest> is not complete at every target, round <round>"
       paths   = merge(local.report_paths, { round = "$.detail.round" })

@@ -45,6 +45,7 @@ run "failures_are_told" {
         detail-type = ["Image Replication Incomplete"]
         detail = {
           execution = { arn = [{ prefix = "arn:aws:states:eu-central-1:123456789012:execution:ecr-replicator-replicate-image:" }] }
+          repeated  = [false]
           targets   = { status = ["FAILED", "CONFLICT"] }
         }
       }

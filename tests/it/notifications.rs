@@ -265,6 +265,9 @@ async fn each_event_is_told_by_one_rule(operator: &Operator) {
     let mut foreign = report_event(operator, "all", &[succeeded("eu-west-1")]);
     foreign["detail"]["execution"]["arn"] = json!(crate::report::EXECUTION);
     assert_eq!(told_by(&foreign).await, [""; 0], "another deployment's");
+    let mut repeated = report_event(operator, "all", &[failed("eu-west-1", "CopyLayers", "AccessDenied", "no")]);
+    repeated["detail"]["repeated"] = json!(true);
+    assert_eq!(told_by(&repeated).await, [""; 0], "its execution has failed, and that was told");
 
     for (status, error, rules) in [
         ("RUNNING", None, &[][..]),
