@@ -125,7 +125,7 @@ async fn the_report_s_calls_fail() {
             for is_for_ever in [false, true] {
                 let broken = Broken { operation, wrong: fault, is_for_ever, met: Arc::default() };
                 let met = Arc::clone(&broken.met);
-                let (error, attempts, events) = report(broken).await;
+                let (error, attempts, events) = Box::pin(report(broken)).await;
                 let is_lost = operation == "PutEvents" && is_for_ever && !matches!(fault, Cut { is_done: true });
                 let expected = if is_for_ever { "ReportUndelivered" } else { "ReplicationIncomplete" };
                 if met.load(Ordering::SeqCst) == 0 || error != expected || (events == 0) != is_lost {

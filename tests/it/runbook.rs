@@ -24,7 +24,7 @@ fn commands(block: &str) -> Vec<String> {
     for line in block.lines().filter(|line| !line.trim().is_empty()) {
         match (line.trim_start().strip_prefix("$ "), commands.last_mut()) {
             (Some(command), _) => commands.push(command.to_owned()),
-            (None, Some(command)) => *command += &format!("\n{line}"),
+            (None, Some(command)) => command.extend(["\n", line]),
             (None, None) => panic!("no prompt is before {line}"),
         }
     }
@@ -233,11 +233,13 @@ fn the_runbook_says_how_long_the_state_machine_tries_again() {
     let throttled = json!("Lambda.TooManyRequestsException");
     let of_lambda = retriers.iter().find(|it| it["ErrorEquals"].as_array().unwrap().contains(&throttled)).unwrap();
     let number = |name: &str| of_lambda[name].as_f64().unwrap();
-    let mut waits = vec![number("IntervalSeconds")];
-    while (waits.len() as f64) < number("MaxAttempts") {
-        waits.push((waits[waits.len() - 1] * number("BackoffRate")).min(number("MaxDelaySeconds")));
+    let (mut wait, mut together) = (number("IntervalSeconds"), 0.0);
+    let attempts = of_lambda["MaxAttempts"].as_u64().unwrap();
+    for _ in 0..attempts {
+        together += wait;
+        wait = (wait * number("BackoffRate")).min(number("MaxDelaySeconds"));
     }
-    let words = format!("tries again {} times, with waits of at most {}", waits.len(), waits.iter().sum::<f64>());
+    let words = format!("tries again {attempts} times, with waits of at most {together}");
     assert!(RUNBOOK.contains(&words), "{words}");
     let wait = &MACHINE["States"]["AwaitIndex"]["Seconds"];
     assert!(RUNBOOK.contains(&format!("`AwaitIndex` waits for {wait} seconds after the push")));

@@ -193,12 +193,12 @@ pub async fn handle(dependencies: &Dependencies, Input { execution, mut round }:
     let failed = report.targets.iter().any(|target| target.status.is_failure());
     let redrives_now =
         if failed { redrive_count(&dependencies.step_functions, &report.execution.arn).await } else { Ok(redrives) };
-    let redriven = redrives_now.as_ref().ok().copied().filter(|now| *now > redrives);
+    let beyond = redrives_now.as_ref().ok().copied().filter(|now| *now > redrives);
     // Nothing tells whether it was delivered before the execution failed: what failed may be that.
-    report.repeated = redriven.is_some();
+    report.repeated = beyond.is_some();
     // What happened is told, whether or not it is known what is next.
     publish(&dependencies.events, &report).await.map_err(undelivered("delivered"))?;
-    if let Some(redrives) = redriven {
+    if let Some(redrives) = beyond {
         return Ok(next_round(report, handed_on, redrives));
     }
     redrives_now.map_err(undelivered("decided on: Step Functions did not say how often the execution was redriven"))?;

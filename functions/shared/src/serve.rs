@@ -69,11 +69,11 @@ where
     // Not as a `Value`: one cannot hold everything that is JSON, and what it cannot the runtime would refuse by its own name.
     let run = lambda_runtime::run(service_fn(async move |event: LambdaEvent<Box<RawValue>>| {
         let deadline = Deadline::at(SystemTime::UNIX_EPOCH + Duration::from_millis(event.context.deadline));
-        let handled = async {
+        let invocation = async {
             let input = decode(&*event.payload)?;
             handler(dependencies, input, deadline).await.map_err(|error| diagnostic(&error))
         };
-        answer(handled).await.inspect_err(|failed| log(failed, event.payload.get()))
+        answer(invocation).await.inspect_err(|failed| log(failed, event.payload.get()))
     }));
     // Boxed: optimized, the whole of it is more than the compiler computes a layout for.
     Box::pin(run).await
