@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use ecr_local::Fault;
 use local_stack::{ExecutionStatus, HistoryEvent, Options, Sample};
 use serde_json::{Value, json};
 
@@ -76,6 +77,8 @@ async fn every_command_of_the_runbook_runs() {
     let redrive_all = all.iter().flatten().find(|command| command.contains(REDRIVE_ALL)).unwrap();
     let redrive_all = blanks.fill(redrive_all, "");
 
+    // What was throttled is in its line of metrics.
+    scene.stack.ecr().fault(Fault::new("PutImage", 400, "ThrottleException").in_region(TARGETS[0]));
     let (_, succeeded) = scene.replicate().await;
     assert_eq!(succeeded.status, ExecutionStatus::Succeeded);
     for cli in clis() {
