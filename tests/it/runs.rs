@@ -28,13 +28,13 @@ use serde_json::{Value, json};
 use shared::{
     contract::{Put, Round, Status},
     copy::Uploads,
-    error::ErrorName,
+    error::{Class, ErrorName},
     names::Digest,
 };
 use tokio::sync::oneshot;
 
 use crate::{
-    execution::{Course, Failed, Functions, Iteration, State, Told, Undisturbed},
+    execution::{Course, Failed, Functions, Iteration, State, Told, Undisturbed, named},
     matrix,
     report::{Listening, Services},
     sample::{IMAGES, SIGNATURE, Sample, Way, Wrong, digest, execution_input},
@@ -80,13 +80,20 @@ const GONE: [&str; 5] = [
 ];
 
 /// What is tried again a few times only, and met as often keeps a referrer from the target.
-const REPEATED: [(&str, u64); 19] = [
+const REPEATED: [(&str, u64); 27] = [
     ("another manifest than the digest's", 2),
     ("`ImageDigestDoesNotMatchException`", 2),
     ("the referrer: `ImageDigestDoesNotMatchException`", 2),
     ("200 with a page in its place", 2),
     ("416 `InvalidRange`", 2),
     ("an upload id that is unknown", 2),
+    ("upload forgotten midway", 2),
+    ("`InvalidLayerPartException`, without a byte", 2),
+    ("`InvalidLayerPartException`, a lower byte", 2),
+    ("`InvalidLayerPartException`, a byte too high", 2),
+    ("part acknowledged short", 2),
+    ("`EmptyUploadException`", 2),
+    ("`LayerPartTooSmallException`", 2),
     ("`UploadNotFoundException`", 2),
     ("its layer: `UploadNotFoundException`", 2),
     ("403 `AccessDenied`", 3),
@@ -99,6 +106,7 @@ const REPEATED: [(&str, u64); 19] = [
     ("lie: the layer is there", 4),
     ("lie: `LayerAlreadyExistsException`", 4),
     ("`LayersNotFoundException`", 4),
+    ("`ReferencedImagesNotFoundException`", 4),
     ("the referrer: `LayersNotFoundException`", 4),
 ];
 
@@ -856,6 +864,26 @@ fn a_referrer_that_the_source_does_not_give_keeps_no_image_back() {
     });
     let seen = play_all("referrers", cases.collect());
     assert!(seen.faults_met * 2 > seen.faults_drawn, "{seen:#?}");
+}
+
+/// Seed 8385: what the target forgets again and again was not among the reasons for which a referrer may be refused.
+#[test]
+fn whatever_is_tried_again_a_few_times_may_refuse_a_referrer() {
+    let tables = include_str!("../../docs/reliability.md").lines();
+    let rows = tables.filter(|row| row.starts_with("| `CopyLayers`: ") || row.starts_with("| `PutManifest`: "));
+    let mut checked = 0;
+    for row in rows {
+        let cells: Vec<&str> = row.split(" | ").collect();
+        let [_, name, _, for_ever] = cells[..] else { panic!("{row}") };
+        let error = for_ever.strip_prefix('`').and_then(|error| named(error.split('`').next()?));
+        // The image's own manifests are put before every referrer, and its tag after.
+        let is_of_image = name.starts_with("the tag: ") || name == "a platform deleted before its index is put";
+        if error.is_some_and(|error| error.class() == Class::Restart) && !is_of_image {
+            assert!(REPEATED.iter().any(|(repeated, _)| *repeated == name), "{row}");
+            checked += 1;
+        }
+    }
+    assert!(checked > 10, "{checked} rows");
 }
 
 fn killed(way: Way, kills: Vec<Kill>) -> Case {
