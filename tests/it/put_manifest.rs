@@ -107,13 +107,15 @@ async fn a_run_beside_this_one_that_put_the_image_first_is_a_success() {
 async fn throttling_slows_a_put_down_and_is_counted() {
     let (world, digest, _) = world_with_index().await;
     let registries = world.registries().await;
-    // More often than the SDK tries, and at both ends.
+    // More often than the SDK tries, and at both ends; and by the key of the repository.
     for (operation, region, times) in [("PutImage", TARGET, 5), ("BatchGetImage", SOURCE, 2)] {
         world.ecr.fault(Fault::new(operation, 400, "ThrottleException").in_region(region).times(times));
     }
+    let of_key = Fault::new("PutImage", 400, "KmsException").body(json!({"kmsError": "ThrottlingException"}));
+    world.ecr.fault(of_key.in_region(TARGET));
     let input = || decode(target_input(&digest, Some("v1"))).unwrap();
     let put = handle(&registries, input(), in_time()).await.unwrap();
-    assert_eq!((put.status, put.throttled), (Status::Replicated, 7));
+    assert_eq!((put.status, put.throttled), (Status::Replicated, 8));
     let put = handle(&registries, input(), in_time()).await.unwrap();
     assert_eq!(put.throttled, 0, "what the invocation before it met is not this one's");
 }

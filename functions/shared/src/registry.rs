@@ -37,7 +37,7 @@ use aws_sdk_ecr::{
     types::{
         EncryptionConfiguration, EncryptionType, ImageFailureCode, ImageIdentifier, ImageScanningConfiguration,
         ImageTagMutability, ImageTagMutabilityExclusionFilter, ImageTagMutabilityExclusionFilterType,
-        LayerAvailability, LayerFailureCode, SubjectIdentifier, Tag, error::KmsException,
+        LayerAvailability, LayerFailureCode, SubjectIdentifier, Tag,
     },
 };
 use aws_sdk_sts::operation::assume_role::AssumeRoleError;
@@ -235,21 +235,32 @@ impl fmt::Debug for DownloadUrl {
 #[derive(Debug)]
 struct Throttling;
 
-/// The code of an error as it is answered, before the SDK has read it; "" where there is none.
-fn code_in(answer: &HttpResponse) -> String {
-    #[derive(Deserialize)]
-    struct Body {
-        #[serde(rename = "__type")]
-        code: String,
-    }
-    let body = answer.body().bytes().and_then(|body| serde_json::from_slice::<Body>(body).ok());
-    body.map(|body| body.code).unwrap_or_default()
+/// An error as it is answered; what it does not have is "".
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Answered {
+    #[serde(rename = "__type")]
+    code: String,
+    /// What KMS answered ECR.
+    #[serde(rename = "kmsError")]
+    kms_error: String,
+}
+
+fn answered(answer: &HttpResponse) -> Answered {
+    answer.body().bytes().and_then(|body| serde_json::from_slice(body).ok()).unwrap_or_default()
+}
+
+/// Whether an answer says that ECR is asked too often, or the key of a repository: that answers everyone who uses it.
+fn is_throttled(answer: &HttpResponse) -> bool {
+    let Answered { code, kms_error } = answered(answer);
+    let code = code.rsplit_once('#').map_or(code.as_str(), |(_, code)| code);
+    kms_error.contains("Throttling") || name_of("", code, answer.status().as_u16()) == ErrorName::RegistryThrottled
 }
 
 impl ClassifyRetry for Throttling {
     fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
         let Some(response) = context.response() else { return RetryAction::NoActionIndicated };
-        let code = code_in(response);
+        let Answered { code, .. } = answered(response);
         if response.status().as_u16() == 429 || code.ends_with("ThrottleException") {
             RetryAction::retryable_error(ErrorKind::ThrottlingError)
         } else if code.ends_with("LimitExceededException") {
@@ -314,13 +325,9 @@ impl Intercept for Throttles {
         _components: &RuntimeComponents,
         _config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        let (answer, status) = (context.response(), context.response().status());
-        if !status.is_success() {
-            let code = code_in(answer);
-            let code = code.rsplit_once('#').map_or(code.as_str(), |(_, code)| code);
-            if name_of("", code, status.as_u16()) == ErrorName::RegistryThrottled {
-                self.count();
-            }
+        let answer = context.response();
+        if !answer.status().is_success() && is_throttled(answer) {
+            self.count();
         }
         Ok(())
     }
@@ -1339,9 +1346,7 @@ impl Repository {
         };
         let status = answer.raw().status().as_u16();
         let code = answer.err().code().unwrap_or_default();
-        let kms_error = answer.err().source().and_then(|error| error.downcast_ref::<KmsException>()?.kms_error());
-        // A key that answers too many at once does so for everyone who uses it; whatever else is wrong with it, a person mends.
-        let is_throttled = kms_error.is_some_and(|code| code.contains("Throttling"));
+        let is_throttled = is_throttled(answer.raw());
         let name = if is_throttled { ErrorName::RegistryThrottled } else { name_of(operation, code, status) };
         let told = if code.is_empty() { format!("HTTP {status}") } else { code.to_owned() };
         self.refused(operation, name, &told, answer.err().message().unwrap_or("no message"))
