@@ -5,12 +5,13 @@ use std::time::Duration;
 use ecr_local::Fault;
 use futures::StreamExt as _;
 use jiff::Timestamp;
-use resolve_image::{Input, LONGEST_PUT_INTERVAL, MOST_TARGETS, Output, Reason, handle};
+use resolve_image::{Input, LONGEST_PUT_INTERVAL, Output, Reason, handle};
 use serde_json::{Value, json, value::RawValue};
 use shared::{
     contract::Target,
     error::{ErrorName, Named as _},
     names::Digest,
+    rules::MOST_TARGETS,
     serve::decode,
 };
 

@@ -8,7 +8,6 @@ pub mod metrics;
 
 use std::io::Write as _;
 
-use aws_sdk_eventbridge::types::PutEventsRequestEntry;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -20,13 +19,11 @@ use shared::{
     },
     error::{ErrorName, Named, shorten},
     serve::decode,
+    service::{Events, StepFunctions},
 };
 
 /// The version of the report's schema.
 const SCHEMA_VERSION: u32 = 1;
-
-/// The source of the events that carry reports.
-pub const EVENT_SOURCE: &str = "ecr-replicator";
 
 /// The state that runs when every blob is at the target.
 const PUT_MANIFEST: &str = "PutManifest";
@@ -40,8 +37,8 @@ const SUMMARY_LIMIT: usize = 8 * 1024;
 /// What the function works with.
 #[derive(Debug)]
 pub struct Dependencies {
-    step_functions: aws_sdk_sfn::Client,
-    events: aws_sdk_eventbridge::Client,
+    step_functions: StepFunctions,
+    events: Events,
     deployment: String,
 }
 
@@ -49,8 +46,7 @@ impl Dependencies {
     /// Clients for the region and the account of `config`; metrics are those of `deployment`.
     #[must_use]
     pub fn new(config: &SdkConfig, deployment: String) -> Self {
-        let (step_functions, events) = (aws_sdk_sfn::Client::new(config), aws_sdk_eventbridge::Client::new(config));
-        Self { step_functions, events, deployment }
+        Self { step_functions: StepFunctions::new(config), events: Events::new(config), deployment }
     }
 }
 
@@ -192,7 +188,7 @@ pub async fn handle(dependencies: &Dependencies, Input { execution, mut round }:
     };
     let failed = report.targets.iter().any(|target| target.status.is_failure());
     let redrives_now =
-        if failed { redrive_count(&dependencies.step_functions, &report.execution.arn).await } else { Ok(redrives) };
+        if failed { dependencies.step_functions.redrive_count(&report.execution.arn).await } else { Ok(redrives) };
     let beyond = redrives_now.as_ref().ok().copied().filter(|now| *now > redrives);
     // Nothing tells whether it was delivered before the execution failed: what failed may be that.
     report.repeated = beyond.is_some();
@@ -201,7 +197,8 @@ pub async fn handle(dependencies: &Dependencies, Input { execution, mut round }:
     if let Some(redrives) = beyond {
         return Ok(next_round(report, handed_on, redrives));
     }
-    redrives_now.map_err(undelivered("decided on: Step Functions did not say how often the execution was redriven"))?;
+    let unknown = undelivered("decided on: Step Functions did not say how often the execution was redriven");
+    redrives_now.map_err(|error| unknown(error.into()))?;
     // Once for each round: whatever is tried again comes before this.
     for line in metrics::lines(&report, &dependencies.deployment) {
         writeln!(std::io::stdout(), "{line}").map_err(|error| undelivered("measured")(error.into()))?;
@@ -333,38 +330,12 @@ fn next_round(report: Report, handed_on: HandedOn, redrives: u32) -> Output {
     Output { replicate: true, round: Some(round), report: None }
 }
 
-async fn redrive_count(
-    step_functions: &aws_sdk_sfn::Client,
-    execution: &str,
-) -> Result<u32, Box<dyn std::error::Error + Send + Sync>> {
-    let described = step_functions.describe_execution().execution_arn(execution).send().await?;
-    Ok(described.redrive_count.unwrap_or_default().try_into()?)
-}
-
 /// Writes the report to the log, a line of its own, and sends it as an event.
-async fn publish(
-    events: &aws_sdk_eventbridge::Client,
-    report: &Report,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+async fn publish(events: &Events, report: &Report) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let document = serde_json::to_string(report)?;
     writeln!(std::io::stdout(), "{document}")?;
-    let entry = PutEventsRequestEntry::builder()
-        .source(EVENT_SOURCE)
-        .detail_type(if report.complete { "Image Replication Complete" } else { "Image Replication Incomplete" })
-        .resources(&report.execution.arn)
-        .detail(document)
-        .build();
-    let answer = events.put_events().entries(entry).send().await?;
-    // PutEvents answers 200 for entries that it did not take.
-    match answer.entries().iter().find(|entry| entry.error_code().is_some()) {
-        Some(refused) => Err(format!(
-            "EventBridge refused the event: {}: {}",
-            refused.error_code().unwrap_or_default(),
-            refused.error_message().unwrap_or_default()
-        )
-        .into()),
-        None => Ok(()),
-    }
+    let detail_type = if report.complete { "Image Replication Complete" } else { "Image Replication Incomplete" };
+    Ok(events.publish(detail_type, &report.execution.arn, document).await?)
 }
 
 /// What a person reads: of a round that failed, in the console as the execution's cause.

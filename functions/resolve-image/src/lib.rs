@@ -4,7 +4,7 @@
 //! string, and `image-tag` is either in an untagged push. So this is the one place that reads it.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     time::Duration,
 };
 
@@ -12,13 +12,13 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shared::{
-    contract::{Image, Referrer, RepositorySettings, Round, SettingsMode, Target, milliseconds},
+    contract::{Image, Referrer, Round, Target, milliseconds},
     error::{ErrorName, Named},
     manifest::{ManifestError, walk},
-    names::{Digest, ImageTag, MalformedName, Region, RegistryId, RepositoryName, RoleArn},
+    names::{Digest, ImageTag, Region, RepositoryName},
     referrers,
     registry::{Registries, RegistryError, Repository},
-    rules::Filter,
+    rules::{self, RequestedTarget, Rule, TargetName, Unusable, resolve_targets},
 };
 use tracing::info;
 
@@ -33,22 +33,6 @@ pub struct Input {
     /// The rules of the deployment, by name. Each is read when it is named: one that cannot be read stops no other.
     #[serde(default)]
     pub rules: BTreeMap<String, Value>,
-}
-
-/// A replication rule: what it selects, and where that goes.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Rule {
-    /// The repositories.
-    repositories: Filter,
-    /// The tags.
-    tags: Filter,
-    /// Whether images that are pushed without a tag are replicated, too.
-    untagged: bool,
-    /// Where they go.
-    targets: Vec<RequestedTarget>,
-    /// The rule's own settings for target repositories.
-    repository_settings: Option<RepositorySettings>,
 }
 
 /// The execution's input: an event from a rule, or an image from a person.
@@ -126,84 +110,6 @@ struct Request {
     repository: RepositoryName,
     tag: Option<ImageTag>,
     digest: Option<Digest>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct RequestedTarget {
-    region: Region,
-    repository: Option<TargetName>,
-    registry_id: Option<RegistryId>,
-    role_arn: Option<RoleArn>,
-    external_id: Option<String>,
-    kms_key_arn: Option<String>,
-    #[serde(default)]
-    settings: SettingsMode,
-}
-
-/// What the repository is called at a target.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(try_from = "NameInput")]
-enum TargetName {
-    /// This.
-    Fixed(RepositoryName),
-    /// As at the source, after a prefix.
-    Prefix(String),
-    /// As at the source, with another beginning.
-    ReplacePrefix { from: String, to: String },
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum NameInput {
-    Text(String),
-    Change(NameChange),
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct NameChange {
-    prefix: Option<String>,
-    replace_prefix: Option<ReplacePrefix>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ReplacePrefix {
-    from: String,
-    to: String,
-}
-
-impl TryFrom<NameInput> for TargetName {
-    type Error = String;
-
-    fn try_from(input: NameInput) -> Result<Self, String> {
-        match input {
-            NameInput::Text(name) => name.parse().map(Self::Fixed).map_err(|error| error.to_string()),
-            NameInput::Change(NameChange { prefix: Some(prefix), replace_prefix: None }) => Ok(Self::Prefix(prefix)),
-            NameInput::Change(NameChange { prefix: None, replace_prefix: Some(ReplacePrefix { from, to }) }) => {
-                Ok(Self::ReplacePrefix { from, to })
-            }
-            NameInput::Change(_) => Err("needs either `prefix` or `replacePrefix`".to_owned()),
-        }
-    }
-}
-
-impl TargetName {
-    /// What a repository is called that is `source` at the source.
-    fn of(&self, source: &RepositoryName) -> Result<RepositoryName, String> {
-        let name = match self {
-            Self::Fixed(name) => return Ok(name.clone()),
-            Self::Prefix(prefix) => format!("{prefix}{source}"),
-            Self::ReplacePrefix { from, to } => {
-                let rest = source.as_str().strip_prefix(from.as_str());
-                let rest =
-                    rest.ok_or_else(|| format!("{source} does not begin with `{from}`, which is to be replaced"))?;
-                format!("{to}{rest}")
-            }
-        };
-        name.parse().map_err(|error: MalformedName| error.to_string())
-    }
 }
 
 /// What the function answers.
@@ -291,6 +197,12 @@ impl Named for Error {
     }
 }
 
+impl From<Unusable> for Error {
+    fn from(Unusable { field, problem }: Unusable) -> Self {
+        Self::InvalidInput { field, problem }
+    }
+}
+
 fn invalid(field: impl Into<String>, problem: impl Into<String>) -> Error {
     Error::InvalidInput { field: field.into(), problem: problem.into() }
 }
@@ -323,9 +235,6 @@ const ECR_PUTS_PER_SECOND: f64 = 10.0;
 /// The longest that PutManifest may have to wait before a put: it has time for two of them.
 pub const LONGEST_PUT_INTERVAL: Duration = Duration::from_mins(2);
 
-/// The most targets of a request, as of a rule: what is told of more is more than Step Functions carries.
-pub const MOST_TARGETS: usize = 60;
-
 /// By how much the clock that an event's time is of may be ahead.
 const FASTER_CLOCK: SignedDuration = SignedDuration::from_mins(5);
 
@@ -341,7 +250,7 @@ pub async fn handle(registries: &Registries, Input { execution, input, rules }: 
     let ExecutionInput { event, image, rule: name, targets, puts_per_second } = input;
     let rule = match (&name, &targets) {
         (Some(_), Some(_)) => return Err(invalid("input", "needs either a `rule` or `targets`, and not both")),
-        (Some(name), None) => Some(find_rule(name, &rules)?),
+        (Some(name), None) => Some(rules::find(name, &rules)?),
         (None, _) => None,
     };
     let rule = rule.as_ref();
@@ -537,61 +446,6 @@ fn from_request(request: Request) -> Result<Wanted, Error> {
     Ok(Wanted { repository: request.repository, tag: request.tag, digest: request.digest, pushed_at: None })
 }
 
-fn resolve_targets(
-    requested: &[RequestedTarget],
-    source_repository: &RepositoryName,
-    source: &Region,
-) -> Result<Vec<Target>, Error> {
-    if requested.is_empty() {
-        return Err(invalid("targets", "is empty: nowhere to replicate to"));
-    }
-    if requested.len() > MOST_TARGETS {
-        let problem =
-            format!("are {}, and at most {MOST_TARGETS} fit into an execution: start several", requested.len());
-        return Err(invalid("targets", problem));
-    }
-    let mut seen = HashSet::new();
-    let mut targets = Vec::new();
-    for (index, target) in requested.iter().enumerate() {
-        let field = |name: &str| format!("targets[{index}]{name}");
-        let repository = match &target.repository {
-            Some(name) => name.of(source_repository).map_err(|problem| invalid(field(".repository"), problem))?,
-            None => source_repository.clone(),
-        };
-        let RequestedTarget { region, registry_id, role_arn, external_id, kms_key_arn, settings, .. } = target;
-        if region == source && repository == *source_repository && registry_id.is_none() {
-            return Err(invalid(field(""), format!("is the source itself: {source_repository} in {source}")));
-        }
-        if let Some(role) = role_arn
-            && registry_id.as_ref().map(RegistryId::as_str) != Some(role.account())
-        {
-            return Err(invalid(
-                field(".registryId"),
-                format!("is not {}, the account that the role is of", role.account()),
-            ));
-        }
-        if registry_id.is_some() && role_arn.is_none() && *settings != SettingsMode::None {
-            let problem = "needs a `roleArn`, or the settings `none`: without a role, another account's repository must be there \
-                           already; and this account's registry needs no `registryId`";
-            return Err(invalid(field(".registryId"), problem));
-        }
-        // The same target twice is one target.
-        if seen.insert((region.clone(), registry_id.clone(), repository.clone())) {
-            targets.push(Target {
-                region: region.clone(),
-                repository,
-                registry_id: registry_id.clone(),
-                role_arn: role_arn.clone(),
-                external_id: external_id.clone(),
-                kms_key_arn: kms_key_arn.clone(),
-                settings: *settings,
-                put_interval_ms: None,
-            });
-        }
-    }
-    Ok(targets)
-}
-
 /// Has each of `targets` wait before a put, those of one registry for each other.
 fn pace(targets: &mut [Target], puts_per_second: PutsPerSecond) -> Result<(), Error> {
     let registry = |target: &Target| (target.region.clone(), target.registry_id.clone());
@@ -614,14 +468,6 @@ fn pace(targets: &mut [Target], puts_per_second: PutsPerSecond) -> Result<(), Er
         target.put_interval_ms = Some(milliseconds(interval + Duration::from_nanos(999_999)));
     }
     Ok(())
-}
-
-fn find_rule(name: &str, rules: &BTreeMap<String, Value>) -> Result<Rule, Error> {
-    let rule = rules.get(name).ok_or_else(|| {
-        let known: Vec<&str> = rules.keys().map(String::as_str).collect();
-        invalid("rule", format!("`{name}` is none of the rules here: {}", known.join(", ")))
-    })?;
-    Rule::deserialize(rule).map_err(|error| invalid(format!("rules.{name}"), error.to_string()))
 }
 
 /// The digest to replicate: the event's, the person's, or the one that the tag points at now.

@@ -74,10 +74,12 @@ error_names! {
     TagUnsettled => Retry,
     /// A service quota of the target is reached.
     QuotaExceeded => Fatal,
-    /// The report could not be delivered, or Step Functions could not be asked about the execution.
+    /// The report, or what goes before it into S3, could not be delivered, or Step Functions could not be asked.
     ReportUndelivered => Retry,
     /// At least one target does not have the image: what the report says, as the execution's error.
     ReplicationIncomplete => Fatal,
+    /// After a repair, a target differs from the source: what the report says, as the execution's error.
+    ReconcileIncomplete => Fatal,
     /// A defect of this program.
     Internal => Restart,
 }

@@ -36,7 +36,7 @@ use aws_sdk_ecr::{
     primitives::Blob,
     types::{
         EncryptionConfiguration, EncryptionType, ImageFailureCode, ImageIdentifier, ImageScanningConfiguration,
-        ImageTagMutability, ImageTagMutabilityExclusionFilter, ImageTagMutabilityExclusionFilterType,
+        ImageStatus, ImageTagMutability, ImageTagMutabilityExclusionFilter, ImageTagMutabilityExclusionFilterType,
         LayerAvailability, LayerFailureCode, SubjectIdentifier, Tag,
     },
 };
@@ -93,7 +93,10 @@ const ENTRIES: usize = 100_000;
 const REFERRERS_PAGE: i32 = 50;
 
 /// How many images come with one answer: DescribeImages' documented limit.
-const IMAGES_PAGE: i32 = 1000;
+pub const IMAGES_PAGE: i32 = 1000;
+
+/// How many repositories come with one answer: DescribeRepositories' documented limit.
+const REPOSITORIES_PAGE: i32 = 1000;
 
 /// The most of an error's message and of its code that is kept, in bytes.
 const MESSAGE_LIMIT: usize = 1024;
@@ -112,14 +115,19 @@ const SESSION_NAME: &str = "ecr-replicator";
 
 /// A call that failed.
 #[derive(Debug, thiserror::Error)]
-#[error("{operation} on {repository} in {region}{} failed", of_registry(registry_id.as_ref()))]
+#[error("{operation}{} in {region}{} failed", on_repository(repository.as_ref()), of_registry(registry_id.as_ref()))]
 pub struct RegistryError {
     name: ErrorName,
     operation: &'static str,
     region: Region,
     registry_id: Option<RegistryId>,
-    repository: RepositoryName,
+    repository: Option<RepositoryName>,
     source: Box<dyn StdError + Send + Sync>,
+}
+
+/// On which repository, where it was one.
+fn on_repository(name: Option<&RepositoryName>) -> String {
+    name.map(|name| format!(" on {name}")).unwrap_or_default()
 }
 
 /// Whose registry it is, where that is not the functions' own account.
@@ -153,6 +161,30 @@ pub struct Described {
     tag_mutability_exclusions: Vec<String>,
     scan_on_push: bool,
     encryption: Encryption,
+}
+
+/// An image as a list has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its tags.
+    pub tags: Vec<ImageTag>,
+    /// When it was pushed.
+    pub pushed_at: Option<Timestamp>,
+    /// Whether it is an index, also called a manifest list.
+    pub is_index: bool,
+    /// The digest that it refers to, as a signature or an SBOM does.
+    pub subject: Option<Digest>,
+}
+
+/// A page of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page<T> {
+    /// What is on it.
+    pub entries: Vec<T>,
+    /// The token of the next one, if there is one.
+    pub next: Option<String>,
 }
 
 /// An upload that the registry opened.
@@ -390,6 +422,32 @@ impl Registries {
         Repository { is_source: true, ..self.reach(reach, name, None) }
     }
 
+    /// A page of the source region's repositories, in the functions' own account: the first one without a token. In the order
+    /// that ECR has.
+    ///
+    /// # Errors
+    /// `AccessDenied`, `RegistryThrottled`, `RegistryUnavailable`, `InvalidInput` when ECR does not know the token any more.
+    pub async fn source_repositories(&self, token: Option<String>) -> Result<Page<RepositoryName>, RegistryError> {
+        const OPERATION: &str = "DescribeRepositories";
+        let reach = Reach { region: self.source.clone(), registry_id: None, role_arn: None, external_id: None };
+        let list = self.reached(&reach, None).client.describe_repositories();
+        let listed = list.max_results(REPOSITORIES_PAGE).set_next_token(token).send().await;
+        let failed = |(name, source)| RegistryError {
+            name,
+            operation: OPERATION,
+            region: self.source.clone(),
+            registry_id: None,
+            repository: None,
+            source,
+        };
+        let page = listed.map_err(|error| failed(judged(OPERATION, error)))?;
+        let names = page.repositories.unwrap_or_default().into_iter();
+        let names = names.map(|repository| repository.repository_name.unwrap_or_default().parse());
+        let entries = names.collect::<Result<_, MalformedName>>();
+        let entries = entries.map_err(|error| failed((ErrorName::RegistryUnavailable, error.into())))?;
+        Ok(Page { entries, next: page.next_token })
+    }
+
     /// The repository of `target`, in its account, as its role. Roles are assumed by the first call.
     pub async fn target(&self, target: &Target) -> Repository {
         let reach = Reach {
@@ -416,8 +474,15 @@ impl Registries {
 
     /// `credentials` are those of a registry that is reached for the first time; the functions' own where there are none.
     fn reach(&self, reach: Reach, name: &RepositoryName, credentials: Option<SharedCredentialsProvider>) -> Repository {
+        let Reached { client, authorization } = self.reached(&reach, credentials);
+        let Reach { region, registry_id, role_arn, .. } = reach;
+        let (name, throttles) = (name.clone(), self.throttles.clone());
+        Repository { client, authorization, throttles, region, registry_id, role_arn, name, is_source: false }
+    }
+
+    fn reached(&self, reach: &Reach, credentials: Option<SharedCredentialsProvider>) -> Reached {
         let mut reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
-        let Reached { client, authorization } = reached
+        reached
             .entry(reach.clone())
             .or_insert_with(|| {
                 let region = aws_config::Region::new(reach.region.as_str().to_owned());
@@ -427,10 +492,7 @@ impl Registries {
                 config.set_credentials_provider(credentials.or_else(|| self.config.credentials_provider()));
                 Reached { client: Client::from_conf(config.build()), authorization: Arc::default() }
             })
-            .clone();
-        let Reach { region, registry_id, role_arn, .. } = reach;
-        let (name, throttles) = (name.clone(), self.throttles.clone());
-        Repository { client, authorization, throttles, region, registry_id, role_arn, name, is_source: false }
+            .clone()
     }
 }
 
@@ -931,6 +993,45 @@ impl Repository {
         Err(self.endless(OPERATION, PAGES, "pages"))
     }
 
+    /// A page of its active images: the first one without a token. In no order that is documented.
+    ///
+    /// # Errors
+    /// `RepositoryNotFound`, `AccessDenied`, `RegistryThrottled`, `RegistryUnavailable`.
+    pub async fn images(&self, token: Option<String>) -> Result<Page<Listed>, RegistryError> {
+        const OPERATION: &str = "DescribeImages";
+        let listed = self
+            .client
+            .describe_images()
+            .set_registry_id(self.registry_id())
+            .repository_name(self.name.as_str())
+            .max_results(IMAGES_PAGE)
+            .set_next_token(token)
+            .send()
+            .await;
+        let page = listed.map_err(|error| self.failed(OPERATION, error))?;
+        let details = page.image_details.unwrap_or_default().into_iter();
+        // Only those that are active are listed unless others are asked for.
+        let active = details.filter(|image| image.image_status.as_ref().is_none_or(|it| *it == ImageStatus::Active));
+        let listed = active.map(|image| {
+            let pushed_at = image.image_pushed_at.and_then(|time| time.to_millis().ok());
+            Ok(Listed {
+                digest: image.image_digest.unwrap_or_default().parse()?,
+                tags: image
+                    .image_tags
+                    .unwrap_or_default()
+                    .into_iter()
+                    .map(ImageTag::try_from)
+                    .collect::<Result<_, _>>()?,
+                pushed_at: pushed_at.and_then(|time| Timestamp::from_millisecond(time).ok()),
+                is_index: image.image_manifest_media_type.as_deref().is_some_and(is_index),
+                subject: image.subject_manifest_digest.map(Digest::try_from).transpose()?,
+            })
+        });
+        let entries = listed.collect::<Result<_, MalformedName>>();
+        let entries = entries.map_err(|error| self.error(OPERATION, ErrorName::RegistryUnavailable, error))?;
+        Ok(Page { entries, next: page.next_token })
+    }
+
     /// The error of a list that has no end.
     fn endless(&self, operation: &'static str, limit: usize, unit: &str) -> RegistryError {
         let message = format!("the list has more than {limit} {unit}");
@@ -1307,7 +1408,7 @@ impl Repository {
     ) -> RegistryError {
         let Self { region, registry_id, name: repository, .. } = self.clone();
         let name = if name == ErrorName::RepositoryNotFound { self.not_found() } else { name };
-        RegistryError { name, operation, region, registry_id, repository, source: source.into() }
+        RegistryError { name, operation, region, registry_id, repository: Some(repository), source: source.into() }
     }
 
     /// The error of a call that was not made, because its role could not be assumed.
@@ -1338,19 +1439,28 @@ impl Repository {
     where
         E: StdError + ProvideErrorMetadata + Send + Sync + 'static,
     {
-        let SdkError::ServiceError(answer) = &error else {
-            return match refused_role(&error) {
-                Some(answer) => self.role_refused(operation, answer),
-                None => self.error(operation, ErrorName::RegistryUnavailable, error),
-            };
-        };
-        let status = answer.raw().status().as_u16();
-        let code = answer.err().code().unwrap_or_default();
-        let is_throttled = is_throttled(answer.raw());
-        let name = if is_throttled { ErrorName::RegistryThrottled } else { name_of(operation, code, status) };
-        let told = if code.is_empty() { format!("HTTP {status}") } else { code.to_owned() };
-        self.refused(operation, name, &told, answer.err().message().unwrap_or("no message"))
+        if let Some(answer) = refused_role(&error) {
+            return self.role_refused(operation, answer);
+        }
+        let (name, source) = judged(operation, error);
+        self.error(operation, name, source)
     }
+}
+
+/// The name of an error of the SDK, and what there is to be told of it.
+fn judged<E>(operation: &'static str, error: SdkError<E, HttpResponse>) -> (ErrorName, Box<dyn StdError + Send + Sync>)
+where
+    E: StdError + ProvideErrorMetadata + Send + Sync + 'static,
+{
+    let SdkError::ServiceError(answer) = &error else { return (ErrorName::RegistryUnavailable, error.into()) };
+    let status = answer.raw().status().as_u16();
+    let code = answer.err().code().unwrap_or_default();
+    let is_throttled = is_throttled(answer.raw());
+    let name = if is_throttled { ErrorName::RegistryThrottled } else { name_of(operation, code, status) };
+    let told = if code.is_empty() { format!("HTTP {status}") } else { code.to_owned() };
+    let message = answer.err().message().unwrap_or("no message");
+    let told = Answer { code: shorten(&told, CODE_LIMIT), message: shorten(message, MESSAGE_LIMIT) };
+    (name, told.into())
 }
 
 fn mutability(mode: TagMutability) -> ImageTagMutability {
