@@ -7,7 +7,7 @@ ARCH ?= x86_64
 # Python 3.11 or later, to make the tools' environment from.
 PYTHON ?= python3
 
-FUNCTIONS := resolve-image ensure-repo copy-layers put-manifest report
+FUNCTIONS := resolve-image ensure-repo copy-layers put-manifest report find-differences report-differences
 
 # Everything that is installed stays in the project. cargo finds `cargo lambda`, and that finds zig, by the path.
 TOOLS := $(CURDIR)/.tools

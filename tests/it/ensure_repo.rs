@@ -7,7 +7,7 @@ use aws_sdk_ecr::types::{
     ImageTagMutabilityExclusionFilter, ImageTagMutabilityExclusionFilterType, Tag,
 };
 use ecr_local::Fault;
-use ensure_repo::{INCOMPLETE, handle};
+use ensure_repo::handle;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use shared::{
@@ -15,6 +15,7 @@ use shared::{
     error::{ErrorName, Named as _},
     names::Digest,
     serve::decode,
+    settings::INCOMPLETE,
 };
 
 use crate::world::{LIFECYCLE_POLICY, REPOSITORY, SOURCE, TARGET, World, target_input};

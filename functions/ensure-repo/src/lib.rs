@@ -8,13 +8,9 @@ use shared::{
     error::{ErrorName, Named, chain, shorten},
     names::{Region, RepositoryName},
     registry::{Described, Registries, RegistryError, Repository},
-    settings::{Change, Difference, Place, Settings, shortened},
+    settings::{Change, Difference, INCOMPLETE, Settings, SourceSettings, shortened},
 };
 use tracing::info;
-
-/// The tag of a repository that was made and has yet to get its policies, which no call sets as it makes one. Its value is the
-/// name of the execution that made it. It goes when they are set; until then they are anybody's to set who finds it.
-pub const INCOMPLETE: &str = "ecr-replicator:incomplete";
 
 /// How old a repository may be that is looked at for that tag: looking is a call, and one that is older was completed, or its
 /// execution cannot be redriven any more.
@@ -271,29 +267,13 @@ impl Ensuring {
         self.settings.push(told);
     }
 
-    async fn source_settings(&self) -> Result<Source, Error> {
+    async fn source_settings(&self) -> Result<SourceSettings, Error> {
         let gone =
             || Error::SourceNotFound { repository: self.image.repository.clone(), region: self.image.region.clone() };
         let described = self.source.describe().await?.ok_or_else(gone)?;
         let place = described.place.clone();
         let settings = self.source.settings(described).await?.ok_or_else(gone)?;
-        Ok(Source { place, settings })
-    }
-}
-
-/// The source repository.
-struct Source {
-    place: Place,
-    settings: Settings,
-}
-
-impl Source {
-    /// What the target repository is to have. Where it is comes with it once it is there: only then its account is known.
-    fn wanted(&self, own: Option<RepositorySettings>, key: Option<&str>, target: Option<&Place>) -> Settings {
-        let mut wanted = self.settings.clone().for_target(own, key, &self.place, target.unwrap_or(&self.place));
-        // The source may be a target of another deployment.
-        wanted.tags.remove(INCOMPLETE);
-        wanted
+        Ok(SourceSettings { place, settings })
     }
 }
 

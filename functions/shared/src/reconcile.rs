@@ -176,7 +176,7 @@ pub enum Kind {
 }
 
 /// Where a run stands: the object `state.json`. It is the last that a call writes.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct State {
     /// The execution's input.

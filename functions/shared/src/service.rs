@@ -257,15 +257,15 @@ impl StepFunctions {
         since: Timestamp,
         most: i32,
     ) -> Result<Vec<Failed>, ServiceError> {
-        let list = self.client.list_map_runs().execution_arn(execution).into_paginator().page_size(PAGE).send();
-        let (mut pages, mut last) = (list, None);
+        let runs = self.client.list_map_runs().execution_arn(execution);
+        let (mut pages, mut latest) = (runs.into_paginator().page_size(PAGE).send(), None);
         for _ in 0..PAGES {
             let Some(page) = pages.next().await else { break };
             let page = page.map_err(|error| ServiceError::failed("ListMapRuns", execution, error))?;
             let runs = page.map_runs.into_iter().map(|run| (timestamp(&run.start_date), run.map_run_arn));
-            last = runs.filter(|(started_at, _)| *started_at >= since).chain(last).max();
+            latest = runs.filter(|(started_at, _)| *started_at >= since).chain(latest).max();
         }
-        let Some((_, map_run)) = last else { return Ok(Vec::new()) };
+        let Some((_, map_run)) = latest else { return Ok(Vec::new()) };
         let list = self.client.list_executions().map_run_arn(&map_run).status_filter(ExecutionStatus::Failed);
         let list = list.max_results(most).send().await;
         let list = list.map_err(|error| ServiceError::failed("ListExecutions", &map_run, error))?;

@@ -11,6 +11,10 @@ use crate::{
     names::{Region, RegistryId},
 };
 
+/// The tag of a repository that was made and has yet to get its policies, which no call sets as it makes one. Its value is the
+/// name of the execution that made it. It goes when they are set; until then they are anybody's to set who finds it.
+pub const INCOMPLETE: &str = "ecr-replicator:incomplete";
+
 /// The most of a setting that a report repeats, in bytes.
 const TEXT_LIMIT: usize = 256;
 
@@ -186,6 +190,26 @@ impl Settings {
             [] => mode.to_owned(),
             exclusions => format!("{mode}: {}", exclusions.join(", ")),
         }
+    }
+}
+
+/// The settings of a source repository, and where it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceSettings {
+    /// Where it is.
+    pub place: Place,
+    /// Its settings.
+    pub settings: Settings,
+}
+
+impl SourceSettings {
+    /// What the target repository is to have. Where it is comes with it once it is there: only then its account is known.
+    #[must_use]
+    pub fn wanted(&self, own: Option<RepositorySettings>, key: Option<&str>, target: Option<&Place>) -> Settings {
+        let mut wanted = self.settings.clone().for_target(own, key, &self.place, target.unwrap_or(&self.place));
+        // The source may be a target of another deployment.
+        wanted.tags.remove(INCOMPLETE);
+        wanted
     }
 }
 

@@ -1,0 +1,586 @@
+//! One repository of the source, held to its targets.
+//!
+//! The source's images are in memory, those of a target never: each page of them is held to the source's and let go.
+
+use std::collections::{HashMap, HashSet};
+
+use futures::{StreamExt as _, stream};
+use jiff::Timestamp;
+use shared::{
+    contract::{SettingsMode, Target},
+    error::{ErrorName, Named as _, chain, shorten},
+    names::{Digest, RepositoryName},
+    patience::Patience,
+    reconcile::{Difference, Item, Kind, Mode, Problem, Total},
+    registry::{Listed, Page, Registries, RegistryError, Repository},
+    settings::{INCOMPLETE, SourceSettings},
+};
+
+use crate::{
+    plan,
+    selection::{Selected, Selection, total},
+    source::{Entry, Referrer, Root, Sha, Source},
+};
+
+/// How many targets of a repository are listed at once: each has a page of images in memory.
+const TARGETS_AT_ONCE: usize = 4;
+
+/// How many manifests one call gives: BatchGetImage's documented limit.
+pub(crate) const MANIFESTS_AT_ONCE: usize = 100;
+
+/// The most of a problem's message that is kept, in bytes.
+const MESSAGE_LIMIT: usize = 500;
+
+/// What comparisons work with.
+pub(crate) struct Comparer<'a> {
+    pub(crate) registries: &'a Registries,
+    pub(crate) selection: &'a Selection,
+    pub(crate) patience: Patience,
+    /// Images that were pushed later are left out.
+    pub(crate) began_at: Timestamp,
+    pub(crate) mode: Mode,
+}
+
+/// A repository that was held to its targets.
+pub(crate) struct Comparison {
+    pub(crate) repository: RepositoryName,
+    source: Source,
+    rules: Vec<OfRule>,
+    places: Vec<Place>,
+    /// Images that are platforms of an index: it brings them.
+    platforms: HashSet<u32>,
+    pub(crate) problems: Vec<Problem>,
+}
+
+/// What one rule takes of a repository, and where that goes.
+struct OfRule {
+    /// Its place in the selection, and its name.
+    rule: usize,
+    name: String,
+    selected: Selected,
+    /// Each with the number of its place.
+    targets: Vec<(Target, usize)>,
+    /// The settings that differ, by target, as they are told.
+    settings: Vec<Option<String>>,
+    /// The entry that tells of settings.
+    carrier: Option<u32>,
+}
+
+/// A target repository, and as whom it is reached: what is asked once, whatever the rules.
+struct Place {
+    target: Target,
+    repository: Repository,
+    /// What it has; nothing where it could not be asked.
+    present: Option<Present>,
+    /// In a plan, the bytes that go there for an image. Told once.
+    bytes: HashMap<u32, u64>,
+}
+
+/// What of the source's images a target has.
+pub(crate) struct Present {
+    /// Whether the repository is there.
+    pub(crate) exists: bool,
+    /// By the places of images and strangers.
+    digests: Vec<bool>,
+    /// By the places of tags.
+    tags: Vec<Tag>,
+    /// What has a tag that is on another image.
+    holders: HashMap<u32, Sha>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tag {
+    Absent,
+    Same,
+    Other,
+}
+
+impl Present {
+    /// What a repository has that has nothing.
+    fn nothing(source: &Source) -> Self {
+        Self {
+            exists: false,
+            digests: vec![false; source.images.len() + source.strangers.len()],
+            tags: vec![Tag::Absent; source.tags.len()],
+            holders: HashMap::new(),
+        }
+    }
+
+    fn mark(&mut self, source: &Source, image: &Listed) {
+        let sha = Sha::from(&image.digest);
+        let place = source.place(sha);
+        if let Some(place) = place {
+            self.digests[place] = true;
+        }
+        for tag in &image.tags {
+            let Some(number) = source.tag_place(tag) else { continue };
+            let is_same = place == Some(source.tags[number].1 as usize);
+            self.tags[number] = if is_same { Tag::Same } else { Tag::Other };
+            if !is_same && let Ok(number) = u32::try_from(number) {
+                self.holders.insert(number, sha);
+            }
+        }
+    }
+
+    pub(crate) fn has_image(&self, image: u32) -> bool {
+        self.digests[image as usize]
+    }
+
+    pub(crate) fn has_referrer(&self, referrer: Referrer) -> bool {
+        match referrer.tag {
+            Some(tag) => self.tags[tag as usize] == Tag::Same,
+            None => self.has_image(referrer.image),
+        }
+    }
+
+    /// How it differs from an entry of the source.
+    fn differs(&self, source: &Source, entry: Entry, is_first: bool) -> Option<(Kind, Sha, Option<Sha>)> {
+        let sha = source.at(entry.image).sha;
+        match entry.tag.map(|tag| (tag, self.tags[tag as usize])) {
+            Some((_, Tag::Absent)) => return Some((Kind::Missing, sha, None)),
+            Some((tag, Tag::Other)) => return Some((Kind::OtherDigest, sha, self.holders.get(&tag).copied())),
+            None if !self.has_image(entry.image) => return Some((Kind::Missing, sha, None)),
+            Some((_, Tag::Same)) | None => {}
+        }
+        // An image's referrers go with one of its tags.
+        let root = Root::Image(entry.image);
+        let referrers = if is_first { source.referrers_of(root) } else { &[] };
+        let missing = referrers.iter().find(|referrer| !self.has_referrer(**referrer))?;
+        Some((Kind::ReferrersMissing, source.at(missing.image).sha, None))
+    }
+
+    /// Whether it lacks a referrer of something that it has.
+    fn lacks(&self, source: &Source, referrer: Referrer) -> bool {
+        self.digests[source.place_of(referrer.root)] && !self.has_referrer(referrer)
+    }
+}
+
+impl Comparer<'_> {
+    /// Holds a repository to its targets; `None` when it is gone.
+    ///
+    /// # Errors
+    /// Those of reading the source: `AccessDenied`, `RegistryThrottled`, `RegistryUnavailable`.
+    pub(crate) async fn compare(&self, repository: RepositoryName) -> Result<Option<Comparison>, RegistryError> {
+        let home = self.registries.repository(self.registries.source(), &repository);
+        let mut listed = Vec::new();
+        match self.pages(&home, |images| listed.extend(images)).await {
+            Err(error) if error.name() == ErrorName::ImageNotFound => return Ok(None),
+            pages => pages?,
+        }
+        listed.retain(|image| image.pushed_at.is_none_or(|at| at <= self.began_at));
+        let source = Source::new(listed);
+        let mut comparison = Comparison {
+            repository,
+            source,
+            rules: Vec::new(),
+            places: Vec::new(),
+            platforms: HashSet::new(),
+            problems: Vec::new(),
+        };
+        self.choose(&mut comparison).await;
+        self.look(&mut comparison).await;
+        // Boxed, as each of these is large and hardly ever needed.
+        Box::pin(self.find_platforms(&home, &mut comparison)).await?;
+        if !Box::pin(self.hold_settings(&home, &mut comparison)).await? {
+            return Ok(None);
+        }
+        if self.mode == Mode::Plan {
+            Box::pin(self.weigh(&home, &mut comparison)).await?;
+        }
+        comparison.choose_carriers();
+        Ok(Some(comparison))
+    }
+
+    /// Reads all pages of a repository's images.
+    async fn pages(&self, repository: &Repository, mut take: impl FnMut(Vec<Listed>)) -> Result<(), RegistryError> {
+        let mut token = None;
+        loop {
+            let page = self.patience.ask(repository, async || repository.images(token.clone()).await).await?;
+            let Page { entries, next } = page;
+            take(entries);
+            match next {
+                Some(next) => token = Some(next),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// What the rules take, and the places where it goes.
+    async fn choose(&self, comparison: &mut Comparison) {
+        for rule in self.selection.rules_of(&comparison.repository) {
+            let (name, definition) = self.selection.rule(rule);
+            let targets = match self.selection.targets(rule, &comparison.repository) {
+                Ok(targets) => targets,
+                Err(problem) => {
+                    for target in &definition.targets {
+                        let (region, registry_id) = (target.region.clone(), target.registry_id.clone());
+                        comparison.problems.push(Problem {
+                            rule: name.to_owned(),
+                            region,
+                            registry_id,
+                            error: ErrorName::InvalidInput.to_string(),
+                            message: shorten(&problem.to_string(), MESSAGE_LIMIT),
+                            repository: comparison.repository.clone(),
+                            repositories: 1,
+                        });
+                    }
+                    continue;
+                }
+            };
+            let selected = self.selection.select(rule, &comparison.source);
+            let mut placed = Vec::new();
+            for target in targets {
+                let known = comparison.places.iter().position(|place| is_same_place(&place.target, &target));
+                let number = known.unwrap_or(comparison.places.len());
+                if known.is_none() {
+                    let repository = self.registries.target(&target).await;
+                    let (target, bytes) = (target.clone(), HashMap::new());
+                    comparison.places.push(Place { target, repository, present: None, bytes });
+                }
+                placed.push((target, number));
+            }
+            let settings = vec![None; placed.len()];
+            comparison.rules.push(OfRule {
+                rule,
+                name: name.to_owned(),
+                selected,
+                targets: placed,
+                settings,
+                carrier: None,
+            });
+        }
+    }
+
+    /// Asks every place what it has, unless nothing is compared with it.
+    async fn look(&self, comparison: &mut Comparison) {
+        let is_asked = |number: usize| {
+            let goes_there = |rule: &OfRule| rule.targets.iter().any(|(_, place)| *place == number);
+            let mut rules = comparison.rules.iter().filter(|rule| goes_there(rule));
+            rules.any(|rule| !rule.selected.entries.is_empty() || !rule.selected.loose.is_empty())
+        };
+        let source = &comparison.source;
+        let looks = comparison.places.iter().enumerate().map(|(number, place)| {
+            let is_asked = is_asked(number);
+            async move {
+                if !is_asked {
+                    return (number, Ok(Present::nothing(source)));
+                }
+                let mut present = Present::nothing(source);
+                let mark = |images: Vec<Listed>| images.iter().for_each(|image| present.mark(source, image));
+                let looked = self.pages(&place.repository, mark).await;
+                (
+                    number,
+                    match looked {
+                        Err(error) if error.name() == ErrorName::RepositoryNotFound => Ok(Present::nothing(source)),
+                        Err(error) => Err(error),
+                        Ok(()) => {
+                            present.exists = true;
+                            Ok(present)
+                        }
+                    },
+                )
+            }
+        });
+        let looked: Vec<_> = stream::iter(looks).buffer_unordered(TARGETS_AT_ONCE).collect().await;
+        for (number, looked) in looked {
+            match looked {
+                Ok(present) => comparison.places[number].present = Some(present),
+                Err(error) => comparison.tell(number, &error),
+            }
+        }
+    }
+
+    /// Finds out which images without a tag are platforms of an index. Only where one is missing are indexes read.
+    async fn find_platforms(&self, home: &Repository, comparison: &mut Comparison) -> Result<(), RegistryError> {
+        let Comparison { source, rules, places, platforms, .. } = comparison;
+        let is_candidate = |rule: &OfRule, place: u32| {
+            let entry = source.entries[place as usize];
+            let is_missing = |present: &Present| !present.has_image(entry.image);
+            entry.tag.is_none()
+                && rule.targets.iter().any(|(_, place)| places[*place].present.as_ref().is_some_and(is_missing))
+        };
+        if !rules.iter().any(|rule| rule.selected.entries.iter().any(|&place| is_candidate(rule, place))) {
+            return Ok(());
+        }
+        let indexes: Vec<Digest> =
+            source.images.iter().filter(|image| image.is_index).filter_map(|image| image.sha.digest()).collect();
+        for indexes in indexes.chunks(MANIFESTS_AT_ONCE) {
+            let manifests = self.patience.ask(home, async || home.manifests(indexes).await).await?;
+            // One that cannot be read names nothing.
+            let children = manifests.iter().filter_map(|manifest| Some(manifest.references().ok()?.children)).flatten();
+            platforms.extend(children.filter_map(|child| source.image(Sha::from(&child))));
+        }
+        Ok(())
+    }
+
+    /// Holds the settings of targets that are synced to the source's. Whether the source is still there.
+    async fn hold_settings(&self, home: &Repository, comparison: &mut Comparison) -> Result<bool, RegistryError> {
+        let mut wanted = Vec::new();
+        for (number, rule) in comparison.rules.iter().enumerate() {
+            for (target, (of_rule, place)) in rule.targets.iter().enumerate() {
+                let is_there = comparison.places[*place].present.as_ref().is_some_and(|present| present.exists);
+                if of_rule.settings == SettingsMode::Sync && is_there && !rule.selected.entries.is_empty() {
+                    wanted.push((number, target, *place));
+                }
+            }
+        }
+        if wanted.is_empty() {
+            return Ok(true);
+        }
+        let Some(described) = self.patience.ask(home, async || home.describe().await).await? else { return Ok(false) };
+        let place = described.place.clone();
+        let settings = self.patience.ask(home, async || home.settings(described.clone()).await).await?;
+        let Some(settings) = settings else { return Ok(false) };
+        let source = SourceSettings { place, settings };
+        // Each target's once, whatever the rules.
+        let mut numbers: Vec<usize> = wanted.iter().map(|(_, _, place)| *place).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        for number in numbers {
+            let target = comparison.places[number].repository.clone();
+            let has = self.patience.ask(&target, async || {
+                let Some(described) = target.describe().await? else { return Ok(None) };
+                let place = described.place.clone();
+                Ok(target.settings(described).await?.map(|settings| (place, settings)))
+            });
+            let (place, mut has) = match has.await {
+                Ok(Some(has)) => has,
+                // Deleted since.
+                Ok(None) => continue,
+                Err(error) => {
+                    comparison.tell(number, &error);
+                    continue;
+                }
+            };
+            // What is missing of one that is being made is set by whoever makes it.
+            has.tags.remove(INCOMPLETE);
+            for (rule, target, _) in wanted.iter().filter(|(_, _, place)| *place == number) {
+                let rule = &mut comparison.rules[*rule];
+                let own = self.selection.rule(rule.rule).1.repository_settings.clone();
+                let key = rule.targets[*target].0.kms_key_arn.clone();
+                let wants = source.wanted(own, key.as_deref(), Some(&place));
+                let differences = has.differences(&wants, &place.registry_id);
+                // What nothing mends would differ for ever.
+                let names = differences.into_iter().filter(|it| it.change.is_some()).map(|it| it.told.setting);
+                let names: Vec<String> = names.collect();
+                rule.settings[*target] = Some(names.join(", ")).filter(|names| !names.is_empty());
+            }
+        }
+        Ok(true)
+    }
+
+    /// The bytes that would go to each place.
+    async fn weigh(&self, home: &Repository, comparison: &mut Comparison) -> Result<(), RegistryError> {
+        let wanted: Vec<Vec<u32>> = (0..comparison.places.len()).map(|number| comparison.images_for(number)).collect();
+        let source = &comparison.source;
+        let all: HashSet<Sha> = wanted.iter().flatten().map(|image| source.at(*image).sha).collect();
+        if all.is_empty() {
+            return Ok(());
+        }
+        let trees = plan::Trees::read(home, all, &self.patience).await?;
+        let weighs = comparison.places.iter().zip(&wanted).enumerate().map(|(number, (place, images))| {
+            let trees = &trees;
+            async move {
+                let exists = place.present.as_ref().is_some_and(|present| present.exists);
+                let images = images.iter().map(|image| (*image, source.at(*image).sha));
+                let target = exists.then_some(&place.repository);
+                (number, trees.weigh(images, target, &self.patience).await)
+            }
+        });
+        let weighed: Vec<_> = stream::iter(weighs).buffer_unordered(TARGETS_AT_ONCE).collect().await;
+        for (number, weighed) in weighed {
+            match weighed {
+                Ok(bytes) => comparison.places[number].bytes = bytes,
+                Err(error) => comparison.tell(number, &error),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_same_place(one: &Target, other: &Target) -> bool {
+    let key = |target: &Target| {
+        let Target { region, repository, registry_id, role_arn, external_id, .. } = target.clone();
+        (region, repository, registry_id, role_arn, external_id)
+    };
+    key(one) == key(other)
+}
+
+impl Comparison {
+    /// How many images of the source were compared, or could have been.
+    pub(crate) fn images(&self) -> usize {
+        self.source.images.len()
+    }
+
+    /// The bytes that would go to each target, in a plan.
+    pub(crate) fn bytes(&self) -> impl Iterator<Item = (&Target, u64)> {
+        self.places.iter().map(|place| (&place.target, place.bytes.values().sum()))
+    }
+
+    /// Something of a place could not be asked: for each rule that has it, it is not known all that differs there.
+    fn tell(&mut self, number: usize, error: &RegistryError) {
+        for rule in self.rules.iter().filter(|rule| rule.targets.iter().any(|(_, place)| *place == number)) {
+            let target = &self.places[number].target;
+            self.problems.push(Problem {
+                rule: rule.name.clone(),
+                region: target.region.clone(),
+                registry_id: target.registry_id.clone(),
+                error: error.name().to_string(),
+                message: shorten(&chain(error), MESSAGE_LIMIT),
+                repository: self.repository.clone(),
+                repositories: 1,
+            });
+        }
+    }
+
+    /// Whether an image's referrers are told of by this entry: the first of the image that the rule takes.
+    fn is_first(&self, rule: &OfRule, entry: usize) -> bool {
+        let image = |entry: usize| self.source.entries[rule.selected.entries[entry] as usize].image;
+        entry == 0 || image(entry - 1) != image(entry)
+    }
+
+    /// How the entry in a place of the rule's differs at a target; `None` where it does not, or is not known to.
+    fn difference(&self, rule: &OfRule, entry: usize, place: usize) -> Option<(Kind, Sha, Option<Sha>)> {
+        let present = self.places[place].present.as_ref()?;
+        let compared = self.source.entries[rule.selected.entries[entry] as usize];
+        let difference = present.differs(&self.source, compared, self.is_first(rule, entry));
+        let is_platform = compared.tag.is_none() && self.platforms.contains(&compared.image);
+        difference.filter(|(kind, ..)| !(is_platform && *kind == Kind::Missing))
+    }
+
+    /// The images that go to a place, in the order in which they do, each once.
+    fn images_for(&self, number: usize) -> Vec<u32> {
+        let Some(present) = &self.places[number].present else { return Vec::new() };
+        let mut images = Vec::new();
+        for rule in self.rules.iter().filter(|rule| rule.targets.iter().any(|(_, place)| *place == number)) {
+            for (entry, &compared) in rule.selected.entries.iter().enumerate() {
+                if self.difference(rule, entry, number).is_some() {
+                    let image = self.source.entries[compared as usize].image;
+                    let referrers = self.source.referrers_of(Root::Image(image));
+                    images.extend([image].into_iter().chain(referrers.iter().map(|referrer| referrer.image)));
+                }
+            }
+            let loose = rule.selected.loose.iter().map(|referrer| self.source.referrers[*referrer as usize]);
+            images.extend(loose.filter(|it| present.lacks(&self.source, *it)).map(|referrer| referrer.image));
+        }
+        let mut seen = HashSet::new();
+        images.retain(|image| !present.has_image(*image) && seen.insert(*image));
+        images
+    }
+
+    /// Settings are told of an image that differs anyway, or else of the newest.
+    fn choose_carriers(&mut self) {
+        let carriers: Vec<Option<u32>> = self
+            .rules
+            .iter()
+            .map(|rule| {
+                rule.settings.iter().flatten().next()?;
+                let differs = |entry: &usize| {
+                    rule.targets.iter().any(|(_, place)| self.difference(rule, *entry, *place).is_some())
+                };
+                let count = rule.selected.entries.len();
+                let carrier = (0..count).find(differs).or(count.checked_sub(1))?;
+                u32::try_from(carrier).ok()
+            })
+            .collect();
+        for (rule, carrier) in self.rules.iter_mut().zip(carriers) {
+            rule.carrier = carrier;
+        }
+    }
+
+    /// Adds what was compared to `totals`.
+    pub(crate) fn count(&self, totals: &mut Vec<Total>) {
+        for rule in &self.rules {
+            for (target, place) in &rule.targets {
+                if self.places[*place].present.is_some() {
+                    let total = total(totals, &rule.name, &target.region, target.registry_id.as_ref());
+                    total.compared += rule.selected.entries.len() as u64;
+                }
+            }
+        }
+    }
+
+    /// Hands every item that differs to `take`, each rule's in the order of its images.
+    pub(crate) async fn items<E>(mut self, mut take: impl AsyncFnMut(Item) -> Result<(), E>) -> Result<(), E> {
+        for number in 0..self.rules.len() {
+            for entry in 0..self.rules[number].selected.entries.len() {
+                if let Some(item) = self.entry_item(number, entry) {
+                    take(item).await?;
+                }
+            }
+            for loose in 0..self.rules[number].selected.loose.len() {
+                if let Some(item) = self.loose_item(number, loose) {
+                    take(item).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn entry_item(&mut self, number: usize, entry: usize) -> Option<Item> {
+        let rule = &self.rules[number];
+        let Entry { image, tag, .. } = self.source.entries[rule.selected.entries[entry] as usize];
+        let is_carrier = rule.carrier.is_some_and(|carrier| carrier as usize == entry);
+        let mut differences = Vec::new();
+        for ((target, place), settings) in rule.targets.iter().zip(&rule.settings) {
+            if let Some((kind, expected, found)) = self.difference(rule, entry, *place) {
+                differences.push((
+                    *place,
+                    difference(target, kind, Some(expected.to_string()), found.map(|it| it.to_string())),
+                ));
+            }
+            if let Some(names) = settings.as_ref().filter(|_| is_carrier) {
+                differences.push((*place, difference(target, Kind::Settings, None, Some(names.clone()))));
+            }
+        }
+        self.item(number, image, tag, differences)
+    }
+
+    fn loose_item(&mut self, number: usize, loose: usize) -> Option<Item> {
+        let rule = &self.rules[number];
+        let referrer = self.source.referrers[rule.selected.loose[loose] as usize];
+        let sha = self.source.at(referrer.image).sha;
+        let mut differences = Vec::new();
+        for (target, place) in &rule.targets {
+            if self.places[*place].present.as_ref().is_some_and(|present| present.lacks(&self.source, referrer)) {
+                differences.push((*place, difference(target, Kind::ReferrersMissing, Some(sha.to_string()), None)));
+            }
+        }
+        self.item(number, referrer.image, referrer.tag, differences)
+    }
+
+    fn item(&mut self, rule: usize, image: u32, tag: Option<u32>, found: Vec<(usize, Difference)>) -> Option<Item> {
+        if found.is_empty() {
+            return None;
+        }
+        let referrers = self.source.referrers_of(Root::Image(image));
+        let mut differences = Vec::new();
+        for (place, mut difference) in found {
+            let bytes = &mut self.places[place].bytes;
+            let images = [image].into_iter().chain(referrers.iter().map(|referrer| referrer.image));
+            let bytes = images.filter_map(|image| bytes.remove(&image)).sum::<u64>();
+            difference.bytes = Some(bytes).filter(|bytes| *bytes > 0);
+            differences.push(difference);
+        }
+        let digest = if tag.is_none() { self.source.at(image).sha.digest() } else { None };
+        Some(Item {
+            rule: self.rules[rule].name.clone(),
+            repository: self.repository.clone(),
+            tag: tag.map(|tag| self.source.tag(tag).clone()),
+            digest,
+            differences,
+        })
+    }
+}
+
+fn difference(target: &Target, kind: Kind, expected: Option<String>, found: Option<String>) -> Difference {
+    Difference {
+        region: target.region.clone(),
+        repository: target.repository.clone(),
+        registry_id: target.registry_id.clone(),
+        kind,
+        expected,
+        found,
+        bytes: None,
+    }
+}
