@@ -22,6 +22,7 @@ mod pacing;
 mod permissions;
 mod picture;
 mod put_manifest;
+mod reconcile;
 mod redrive;
 mod replication;
 mod report;

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use report::metrics::{NAMESPACE, lines};
+use report::metrics::lines;
 use serde_json::{Value, json};
-use shared::contract::Report;
+use shared::{contract::Report, service::NAMESPACE};
 
 /// A metric: its name, its unit, the names of its dimensions, and its value.
 type Metric<'a> = (&'a str, &'a str, Vec<&'a str>, f64);

@@ -382,7 +382,7 @@ async fn a_report_that_is_not_taken_is_retried_by_name() {
     assert_eq!(error.name(), ErrorName::ReportUndelivered);
     assert_eq!(
         diagnostic(&error).error_message,
-        "the report of round 1 could not be delivered: EventBridge refused the event: ThrottlingException: slow down"
+        "the report of round 1 could not be delivered: PutEvents on the default bus failed: EventBridge refused the event: ThrottlingException: slow down"
     );
 }
 

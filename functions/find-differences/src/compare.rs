@@ -281,7 +281,8 @@ impl Comparer<'_> {
                 )
             }
         });
-        let looked: Vec<_> = stream::iter(looks).buffer_unordered(TARGETS_AT_ONCE).collect().await;
+        let mut looked: Vec<_> = stream::iter(looks).buffer_unordered(TARGETS_AT_ONCE).collect().await;
+        looked.sort_by_key(|(number, _)| *number);
         for (number, looked) in looked {
             match looked {
                 Ok(present) => comparison.places[number].present = Some(present),

@@ -14,7 +14,6 @@ use std::{mem, sync::Arc, time::Duration};
 
 use futures::{FutureExt as _, StreamExt as _, stream};
 use shared::{
-    config::SdkConfig,
     contract::{Execution, now},
     error::{ErrorName, Named},
     names::RepositoryName,
@@ -39,6 +38,10 @@ const ITEMS_AT_ONCE: u64 = 1000;
 /// How long before its end an invocation stops comparing: what it knows is still to be written.
 const RESERVE: Duration = Duration::from_secs(20);
 
+/// How long before its end what fails may have failed for lack of time: a call that is throttled is given up when the next pause
+/// would be too long.
+const LATE: Duration = Duration::from_secs(30);
+
 /// What the function works with.
 #[derive(Debug)]
 pub struct Dependencies {
@@ -49,11 +52,10 @@ pub struct Dependencies {
 }
 
 impl Dependencies {
-    /// What `registries` reaches is compared. Lists go to `bucket`, in the region and the account of `config`; `replication` is the
-    /// ARN of the state machine there whose executions tell how fast images are copied.
+    /// What `registries` reaches is compared, and goes to `bucket`. `replication` is the ARN of the state machine whose executions
+    /// tell how fast images are copied.
     #[must_use]
-    pub fn new(registries: Registries, config: &SdkConfig, bucket: String, replication: String) -> Self {
-        let (bucket, step_functions) = (Bucket::new(config, bucket), StepFunctions::new(config));
+    pub fn new(registries: Registries, bucket: Bucket, step_functions: StepFunctions, replication: String) -> Self {
         Self { registries, bucket, step_functions, replication }
     }
 }
@@ -323,6 +325,9 @@ impl Run<'_> {
             match timeout(time, comparisons.next()).await {
                 Err(_) => return Ok(Ended::OutOfTime),
                 Ok(None) => return Ok(Ended::Done),
+                Ok(Some(compared)) if has_failed(&compared) && self.deadline.remaining() < LATE => {
+                    return Ok(Ended::OutOfTime);
+                }
                 Ok(Some(Err(error))) => return Ok(Ended::Failed(error.into())),
                 Ok(Some(Ok(comparison))) => self.take(comparison).await?,
             }
@@ -393,6 +398,11 @@ impl Run<'_> {
         self.lines.is_ahead = false;
         Ok(())
     }
+}
+
+/// Whether something could not be asked.
+fn has_failed(compared: &Result<Option<Comparison>, RegistryError>) -> bool {
+    compared.as_ref().map_or(true, |comparison| comparison.as_ref().is_some_and(|it| !it.problems.is_empty()))
 }
 
 fn add_problem(problems: &mut Vec<Problem>, problem: Problem) {

@@ -11,7 +11,6 @@ use std::{fmt::Write as _, io::Write as _};
 use jiff::Timestamp;
 use serde::Deserialize;
 use shared::{
-    config::SdkConfig,
     contract::now,
     error::{ErrorName, Named, shorten},
     reconcile::{
@@ -48,11 +47,10 @@ pub struct Dependencies {
 }
 
 impl Dependencies {
-    /// Clients for the region and the account of `config`. Lists are in `bucket`; metrics are those of `deployment`.
+    /// Reports on what is in `bucket`; metrics are those of `deployment`.
     #[must_use]
-    pub fn new(config: &SdkConfig, bucket: String, deployment: String) -> Self {
-        let (step_functions, events) = (StepFunctions::new(config), Events::new(config));
-        Self { bucket: Bucket::new(config, bucket), step_functions, events, deployment }
+    pub fn new(bucket: Bucket, step_functions: StepFunctions, events: Events, deployment: String) -> Self {
+        Self { bucket, step_functions, events, deployment }
     }
 }
 

@@ -3,10 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use shared::{names::Region, reconcile::Report};
-
-/// The namespace of all metrics.
-pub const NAMESPACE: &str = "EcrReplicator";
+use shared::{names::Region, reconcile::Report, service::NAMESPACE};
 
 /// The gauge: how many items differ, of a rule in a target region.
 pub const DRIFT: &str = "Drift";

@@ -4,10 +4,10 @@
 //! that it answers.
 
 use serde_json::{Map, Value, json};
-use shared::contract::{Report, Status, TargetReport};
-
-/// The namespace of all metrics.
-pub const NAMESPACE: &str = "EcrReplicator";
+use shared::{
+    contract::{Report, Status, TargetReport},
+    service::NAMESPACE,
+};
 
 /// Those that alarms are on, for all regions together, too.
 const LAG: &str = "ReplicationLag";

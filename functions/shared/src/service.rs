@@ -21,6 +21,9 @@ use crate::error::{ErrorName, Named, shorten};
 /// The source of the events that carry reports.
 pub const EVENT_SOURCE: &str = "ecr-replicator";
 
+/// The namespace of all metrics in CloudWatch, which reads them from the log.
+pub const NAMESPACE: &str = "EcrReplicator";
+
 /// How many entries of a list come with one answer of Step Functions: the documented limit.
 const PAGE: i32 = 1000;
 

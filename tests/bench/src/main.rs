@@ -9,6 +9,7 @@
 //! It is a benchmark and not a test: nothing fails when a time misses its aim, which is written down. What no machine may
 //! miss, bytes and memory, is an error.
 
+mod audit;
 mod error;
 mod figures;
 mod function;
@@ -84,12 +85,17 @@ async fn run(arguments: Arguments) -> Result<(), Error> {
         run_workloads(&arguments, &root, &mut results, &file).await?;
     }
     let table = table::markdown(&results);
-    let _ = writeln!(io::stdout(), "{table}");
+    let _ = writeln!(io::stdout(), "{table}\n{}", table::of_audits(&results));
     if arguments.write_docs {
-        table::write(&root.join("docs/performance.md"), &table)?;
+        table::write(&root.join("docs/performance.md"), &table, table::BENCH)?;
+        table::write(&root.join("docs/performance.md"), &table::of_audits(&results), table::AUDIT)?;
     }
-    let judged = results.workloads.iter().flat_map(|workload| workload.aims.iter().map(|aim| (&workload.name, aim)));
-    match judged.into_iter().find(|(_, aim)| !aim.met && !aim.is_of_time) {
+    let judged = results
+        .workloads
+        .iter()
+        .flat_map(|workload| workload.aims.iter().map(|aim| (workload.name.clone(), aim.clone())));
+    let audited = audit::judge(&results.audits).into_iter().map(|aim| (audit::NAME.to_owned(), aim));
+    match judged.chain(audited).find(|(_, aim)| !aim.met && !aim.is_of_time) {
         Some((workload, aim)) => {
             Err(Error::Failed(format!("{workload}, {}: {}, found {}", aim.contender, aim.aim, aim.found)))
         }
@@ -99,7 +105,7 @@ async fn run(arguments: Arguments) -> Result<(), Error> {
 
 async fn run_workloads(arguments: &Arguments, root: &Path, results: &mut Results, file: &Path) -> Result<(), Error> {
     let workloads = workload::all();
-    let names: Vec<&str> = workloads.iter().map(|workload| workload.name).collect();
+    let names: Vec<&str> = workloads.iter().map(|workload| workload.name).chain([audit::NAME]).collect();
     if let Some(unknown) = arguments.only.iter().find(|name| !names.contains(&name.as_str())) {
         return Err(Error::Failed(format!("no workload `{unknown}`: there are {}", names.join(", "))));
     }
@@ -117,17 +123,19 @@ async fn run_workloads(arguments: &Arguments, root: &Path, results: &mut Results
     if data.exists() {
         fs::remove_dir_all(&data).map_err(Error::io(format!("empty {}", data.display())))?;
     }
+    let is_chosen = |name: &str| arguments.only.is_empty() || arguments.only.iter().any(|only| only == name);
     let runs = if arguments.quick { 1 } else { arguments.runs.max(1) };
-    let chosen = workloads
-        .iter()
-        .filter(|workload| arguments.only.is_empty() || arguments.only.iter().any(|name| name == workload.name));
-    for workload in chosen {
+    for workload in workloads.iter().filter(|workload| is_chosen(workload.name)) {
         let workload = if arguments.quick { Workload::quick(workload.clone()) } else { workload.clone() };
         let measured = measure(&workload, &peers, runs, &packages, &data).await?;
         results.add(measured, &names);
         // Kept after each: an hour's figures are not lost with the last one.
         results.write(file)?;
         fs::remove_dir_all(data.join(workload.name)).map_err(Error::io("remove a workload's data"))?;
+    }
+    if is_chosen(audit::NAME) {
+        results.audits = audit::measure(arguments.quick, &packages, &data).await?;
+        results.write(file)?;
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::function::Function;
 use crate::resources::Resources;
 use crate::workload::{Ours, Workload};
-use crate::world::{ACCOUNT, SOURCE, World};
+use crate::world::{World, environment};
 
 /// The memory of the functions in MiB, and PutManifest's time, as the module deploys them.
 const COPY_LAYERS_MEMORY: u32 = 2048;
@@ -32,14 +32,14 @@ impl Functions {
     pub(crate) async fn start(world: &World, workload: &Workload, ours: &Ours, packages: &Path) -> Result<Self, Error> {
         let mut copy_layers = Vec::new();
         for _ in 0..ours.shards {
-            let mut environment = environment(world, workload)?;
+            let mut environment = environment(world.interface(workload.network)?);
             environment.push(("UPLOADS", ours.uploads.to_owned()));
             environment.push(("MAX_SHARDS", ours.shards.to_string()));
             let log = world.fresh("copy-layers.log");
             let function = Function::start("copy-layers", packages, COPY_LAYERS_MEMORY, &environment, log).await?;
             copy_layers.push(function);
         }
-        let (environment, log) = (environment(world, workload)?, world.fresh("put-manifest.log"));
+        let (environment, log) = (environment(world.interface(workload.network)?), world.fresh("put-manifest.log"));
         let put_manifest = Function::start("put-manifest", packages, PUT_MANIFEST_MEMORY, &environment, log).await?;
         Ok(Self { copy_layers, put_manifest })
     }
@@ -103,15 +103,4 @@ async fn copy(function: &mut Function, mut input: Input, time: Duration) -> Resu
         input.cursor = Some(copied.cursor);
     }
     Err(Error::Failed(format!("CopyLayers was not done after {MOST_INVOCATIONS} invocations")))
-}
-
-fn environment(world: &World, workload: &Workload) -> Result<Vec<(&'static str, String)>, Error> {
-    Ok(vec![
-        ("AWS_REGION", SOURCE.to_owned()),
-        ("AWS_ACCESS_KEY_ID", ACCOUNT.to_owned()),
-        ("AWS_SECRET_ACCESS_KEY", "none".to_owned()),
-        ("AWS_ENDPOINT_URL_ECR", world.interface(workload.network)?),
-        ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
-        ("NO_PROXY", "127.0.0.1,localhost".to_owned()),
-    ])
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::audit::Audit;
 use crate::error::Error;
 use crate::machine::Machine;
 
@@ -18,6 +19,9 @@ pub(crate) struct Results {
     /// The peers' versions.
     pub(crate) peers: BTreeMap<String, String>,
     pub(crate) workloads: Vec<Measured>,
+    /// Audits of registries, the smaller one first.
+    #[serde(default)]
+    pub(crate) audits: Vec<Audit>,
 }
 
 /// One workload.

@@ -5,10 +5,16 @@ use std::fs;
 use std::path::Path;
 
 use crate::error::Error;
-use crate::results::{Contender, Measured, Results};
+use crate::results::{Contender, Judged, Measured, Results};
 
-const BEGIN: &str = "<!-- bench:begin -->";
-const END: &str = "<!-- bench:end -->";
+/// What stands before and after a table in a document.
+pub(crate) type Marks = (&'static str, &'static str);
+
+/// Those of the workloads.
+pub(crate) const BENCH: Marks = ("<!-- bench:begin -->", "<!-- bench:end -->");
+
+/// Those of the audits.
+pub(crate) const AUDIT: Marks = ("<!-- audit:begin -->", "<!-- audit:end -->");
 
 /// The tables, and where their figures come from.
 pub(crate) fn markdown(results: &Results) -> String {
@@ -19,15 +25,15 @@ pub(crate) fn markdown(results: &Results) -> String {
     text.push_str("\n\n| Workload | Network | Aim | Found | |\n|---|---|---|---|---|\n");
     for workload in &results.workloads {
         for judged in &workload.aims {
-            let met = if judged.met { "met" } else { "**missed**" };
             let _ = writeln!(
                 text,
-                "| {} | {} | {}: {} | {} | {met} |",
+                "| {} | {} | {}: {} | {} | {} |",
                 title(workload),
                 network(workload),
                 judged.contender,
                 judged.aim,
-                judged.found
+                judged.found,
+                met(judged)
             );
         }
     }
@@ -113,18 +119,61 @@ fn bytes(bytes: u64) -> String {
     if bytes >= 10 * MIB { format!("{} MiB", bytes / MIB) } else { format!("{} KiB", bytes / 1024) }
 }
 
-/// Writes the tables between their markers in a document.
-pub(crate) fn write(document: &Path, table: &str) -> Result<(), Error> {
+/// The table of audits.
+pub(crate) fn of_audits(results: &Results) -> String {
+    let mut text = format!("Machine: {}.\n\n", results.machine);
+    text.push_str(
+        "| Images | Repositories | Targets | Differ | Time | Images a second | Calls to ECR | Least | For 1,000 images and registry | \
+         Writes to S3 | Peak memory | Processor time | Machine busy |\n|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
+    );
+    for audit in &results.audits {
+        let registries = (audit.images * (audit.targets + 1)) as u64;
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {} | {:.2} s | {:.0} | {} | {} | {:.1} | {} | {} | {:.1} + {:.1} s | {:.0} % |",
+            audit.images,
+            audit.repositories,
+            audit.targets,
+            audit.differences,
+            audit.seconds,
+            audit.images_per_second(),
+            audit.calls(),
+            audit.least_calls,
+            crate::figures::ratio(audit.calls() * 1000, registries),
+            audit.writes,
+            bytes(audit.peak_memory),
+            audit.user_seconds,
+            audit.system_seconds,
+            audit.machine_busy * 100.0,
+        );
+    }
+    text.push_str("\n| Aim | Found | |\n|---|---|---|\n");
+    for judged in crate::audit::judge(&results.audits) {
+        let _ = writeln!(text, "| {} | {} | {} |", judged.aim, judged.found, met(&judged));
+    }
+    if let Some(audit) = results.audits.last() {
+        let _ = writeln!(text, "\nMeasured {}, commit {}.", audit.at.strftime("%Y-%m-%d"), audit.revision);
+    }
+    text
+}
+
+fn met(judged: &Judged) -> &'static str {
+    if judged.met { "met" } else { "**missed**" }
+}
+
+/// Writes a table between its marks in a document.
+pub(crate) fn write(document: &Path, table: &str, marks: Marks) -> Result<(), Error> {
     let text = fs::read_to_string(document).map_err(Error::io(format!("read {}", document.display())))?;
-    let text = replace(&text, table)
-        .ok_or_else(|| Error::Failed(format!("{} has no {BEGIN} and {END}", document.display())))?;
+    let (begin, end) = marks;
+    let text = replace(&text, table, marks)
+        .ok_or_else(|| Error::Failed(format!("{} has no {begin} and {end}", document.display())))?;
     fs::write(document, text).map_err(Error::io(format!("write {}", document.display())))
 }
 
-fn replace(text: &str, table: &str) -> Option<String> {
-    let (before, rest) = text.split_once(BEGIN)?;
-    let (_, after) = rest.split_once(END)?;
-    Some(format!("{before}{BEGIN}\n{}\n{END}{after}", table.trim_end()))
+fn replace(text: &str, table: &str, (begin, end): Marks) -> Option<String> {
+    let (before, rest) = text.split_once(begin)?;
+    let (_, after) = rest.split_once(end)?;
+    Some(format!("{before}{begin}\n{}\n{end}{after}", table.trim_end()))
 }
 
 #[cfg(test)]
@@ -133,9 +182,9 @@ mod tests {
 
     #[test]
     fn a_table_takes_the_place_of_the_last_one() {
-        let once = replace("# A\n<!-- bench:begin -->\n<!-- bench:end -->\nB\n", "| 1 |\n").unwrap();
+        let once = replace("# A\n<!-- bench:begin -->\n<!-- bench:end -->\nB\n", "| 1 |\n", BENCH).unwrap();
         assert_eq!(once, "# A\n<!-- bench:begin -->\n| 1 |\n<!-- bench:end -->\nB\n");
-        assert_eq!(replace(&once, "| 1 |\n").unwrap(), once);
-        assert_eq!(replace("nothing", "| 1 |"), None);
+        assert_eq!(replace(&once, "| 1 |\n", BENCH).unwrap(), once);
+        assert_eq!(replace("nothing", "| 1 |", BENCH), None);
     }
 }

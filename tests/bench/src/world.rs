@@ -12,7 +12,7 @@ use bytes::Bytes;
 use ecr_local::{Config, EcrLocal, RegionStats, Shape};
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use reqwest::{Body, Method, Response, Url};
-use serde_json::Value;
+use serde_json::{Value, json};
 use shared::contract::{Blob, Image};
 use shared::names::Digest;
 use tokio::sync::mpsc;
@@ -38,6 +38,18 @@ pub(crate) const REPOSITORY: &str = "bench/source";
 
 /// How many chunks of a layer wait for the connection while it is pushed.
 const CHUNKS: usize = 8;
+
+/// The environment of a function that reaches ECR at `endpoint`.
+pub(crate) fn environment(endpoint: String) -> Vec<(&'static str, String)> {
+    vec![
+        ("AWS_REGION", SOURCE.to_owned()),
+        ("AWS_ACCESS_KEY_ID", ACCOUNT.to_owned()),
+        ("AWS_SECRET_ACCESS_KEY", "none".to_owned()),
+        ("AWS_ENDPOINT_URL_ECR", endpoint),
+        ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
+        ("NO_PROXY", "127.0.0.1,localhost".to_owned()),
+    ]
+}
 
 /// A workload's registries. They and every byte in them are gone when it is dropped.
 #[derive(Debug)]
@@ -126,6 +138,28 @@ impl World {
             return Ok(());
         }
         Err(Error::Failed(format!("{region} has {} and not {digest}", found.unwrap_or("no image"))))
+    }
+
+    /// Makes a repository with so many images, each of one blob that all have, and with a tag of its own.
+    pub(crate) async fn fill(&self, region: &str, repository: &str, images: usize) -> Result<(), Error> {
+        const BLOB: &str = "{}";
+        self.create(region, repository).await?;
+        let digest = Digest::of(BLOB.as_bytes());
+        let upload = self.upload(region, repository, BLOB.len() as u64, Body::from(BLOB)).await?;
+        self.complete(region, upload, &digest).await?;
+        let sdk = self.sdk(region);
+        for number in 0..images {
+            let config =
+                json!({"mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest, "size": BLOB.len()});
+            let annotations = json!({"number": number.to_string()});
+            let manifest = json!({
+                "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [], "annotations": annotations,
+            });
+            let put = sdk.put_image().repository_name(repository).image_manifest(manifest.to_string());
+            let put = put.image_manifest_media_type(MANIFEST).image_tag(format!("v{number}")).send().await;
+            put.map_err(Error::call("PutImage"))?;
+        }
+        Ok(())
     }
 
     /// Pushes an image of `layers` with the tag.

@@ -342,6 +342,15 @@ impl Repository {
         self.image_tags.iter().filter(|(_, tagged)| *tagged == digest).map(|(tag, _)| tag.clone()).collect()
     }
 
+    /// The tags of every image that has one, each image's in alphabetical order.
+    pub(crate) fn tags_by_digest(&self) -> HashMap<&Digest, Vec<ImageTag>> {
+        let mut tags: HashMap<&Digest, Vec<ImageTag>> = HashMap::new();
+        for (tag, digest) in &self.image_tags {
+            tags.entry(digest).or_default().push(tag.clone());
+        }
+        tags
+    }
+
     pub(crate) fn tags(&self) -> impl Iterator<Item = &ImageTag> {
         self.image_tags.keys()
     }

@@ -210,11 +210,13 @@ pub(super) fn describe(call: &Call, input: DescribeInput) -> Result<Value> {
         }
         (details, None)
     } else {
+        let mut tags = repository.tags_by_digest();
         let all = repository.images().filter_map(|image| {
-            let tags = repository.tags_of(&image.manifest.digest);
-            input.filter.includes(&tags).then(|| (image.manifest.digest.to_string(), detail(image, &tags)))
+            let tags = tags.remove(&image.manifest.digest).unwrap_or_default();
+            input.filter.includes(&tags).then(|| (image.manifest.digest.to_string(), (image, tags)))
         });
-        input.paging.cut(all, 100, 1000)?
+        let (page, next_token) = input.paging.cut(all, 100, 1000)?;
+        (page.into_iter().map(|(image, tags)| detail(image, &tags)).collect(), next_token)
     };
     Ok(json!({ "imageDetails": details, "nextToken": next_token }))
 }
@@ -223,9 +225,10 @@ pub(super) fn list(call: &Call, input: ListInput) -> Result<Value> {
     let registry = call.permitted(input.registry_id, &input.repository_name)?;
     let store = call.ecr.store.lock();
     let repository = store.repository(&registry, &input.repository_name)?;
+    let mut tags = repository.tags_by_digest();
     let all = repository.images().flat_map(|image| {
         let digest = &image.manifest.digest;
-        let tags = repository.tags_of(digest);
+        let tags = tags.remove(digest).unwrap_or_default();
         if !input.filter.includes(&tags) {
             return Vec::new();
         }

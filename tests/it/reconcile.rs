@@ -1,0 +1,1032 @@
+//! FindDifferences and ReportDifferences against a local ECR, a local S3, and a stand-in for Step Functions and EventBridge.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use aws_sdk_ecr::{Client, primitives::Blob, types::ImageIdentifier};
+use axum::{Json, Router, extract::State as Extracted, http::HeaderMap, routing::post};
+use ecr_local::{Config, EcrLocal, Fault, Meanwhile};
+use futures::{StreamExt as _, stream};
+use jiff::Timestamp;
+use s3_local::S3Local;
+use serde_json::{Value, json};
+use shared::{
+    error::{Named as _, diagnostic},
+    names::Digest,
+    reconcile::{Difference, Found, Item, Kind, Report, Reported, State},
+    registry::Registries,
+    serve::{Deadline, decode},
+    service::NAMESPACE,
+};
+
+use crate::{
+    metrics::sums,
+    world::{LIFECYCLE_POLICY, OCI_INDEX, OCI_MANIFEST, SOURCE, sdk_config},
+};
+
+const BUCKET: &str = "runs-of-reconcile";
+const EXECUTION: &str = "arn:aws:states:eu-central-1:123456789012:execution:ecr-replicator-reconcile-registry:run-1";
+const REPLICATION: &str = "arn:aws:states:eu-central-1:123456789012:stateMachine:ecr-replicator-replicate-image";
+
+const NEAR: &str = "eu-west-1";
+const FAR: &str = "us-east-1";
+const THIRD: &str = "ap-south-1";
+
+/// What Step Functions and EventBridge answer, and what they were told.
+#[derive(Default)]
+struct Services {
+    /// Executions that are running, by ARN, with the second at which they began.
+    running: Vec<(String, f64)>,
+    /// The outputs of executions of replicate-image that succeeded.
+    outputs: Vec<Value>,
+    /// The children of the last Map Run that failed: input, error and cause.
+    failed: Vec<(Value, String, String)>,
+    redrives: u32,
+    events: Vec<Value>,
+}
+
+type Shared = Arc<Mutex<Services>>;
+
+async fn serve(services: Shared) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let router = Router::new().route("/", post(answer)).with_state(services);
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    endpoint
+}
+
+async fn answer(Extracted(services): Extracted<Shared>, headers: HeaderMap, body: String) -> Json<Value> {
+    let body: Value = serde_json::from_str(&body).unwrap();
+    let mut services = services.lock().unwrap();
+    let execution = |arn: &str, status: &str, started: f64| {
+        let name = arn.rsplit(':').next().unwrap();
+        json!({"executionArn": arn, "name": name, "status": status, "startDate": started, "stateMachineArn": "machine"})
+    };
+    Json(match headers["x-amz-target"].to_str().unwrap() {
+        "AWSStepFunctions.ListExecutions" if body["statusFilter"] == "RUNNING" => {
+            assert_eq!(
+                body["stateMachineArn"],
+                EXECUTION.replace(":execution:", ":stateMachine:").replace(":run-1", "")
+            );
+            let running = services.running.iter().map(|(arn, started)| execution(arn, "RUNNING", *started));
+            json!({"executions": running.collect::<Vec<_>>()})
+        }
+        "AWSStepFunctions.ListExecutions" if body["statusFilter"] == "SUCCEEDED" => {
+            assert_eq!(body["stateMachineArn"], REPLICATION);
+            let most = usize::try_from(body["maxResults"].as_u64().unwrap()).unwrap();
+            let ended =
+                (0..services.outputs.len().min(most)).map(|it| execution(&format!("output:{it}"), "SUCCEEDED", 1.0));
+            json!({"executions": ended.collect::<Vec<_>>()})
+        }
+        "AWSStepFunctions.ListExecutions" => {
+            assert_eq!((&body["mapRunArn"], &body["statusFilter"]), (&json!("map:new"), &json!("FAILED")));
+            let failed = (0..services.failed.len()).map(|it| execution(&format!("failed:{it}"), "FAILED", 1.0));
+            json!({"executions": failed.collect::<Vec<_>>()})
+        }
+        "AWSStepFunctions.ListMapRuns" => {
+            assert_eq!(body["executionArn"], EXECUTION);
+            let run = |name: &str, started: f64| json!({"executionArn": EXECUTION, "mapRunArn": name, "stateMachineArn": "machine", "startDate": started});
+            json!({"mapRuns": [run("map:new", 4e9), run("map:old", 1.0)]})
+        }
+        "AWSStepFunctions.DescribeExecution" => {
+            let arn = body["executionArn"].as_str().unwrap();
+            let mut described = execution(arn, "FAILED", 1.0);
+            match arn.split_once(':').unwrap() {
+                ("output", place) => {
+                    described["output"] = json!(services.outputs[place.parse::<usize>().unwrap()].to_string());
+                }
+                ("failed", place) => {
+                    let (input, error, cause) = services.failed[place.parse::<usize>().unwrap()].clone();
+                    described["input"] = json!(input.to_string());
+                    described["error"] = json!(error);
+                    described["cause"] = json!(cause);
+                }
+                _ => described["redriveCount"] = json!(services.redrives),
+            }
+            described
+        }
+        "AWSEvents.PutEvents" => {
+            services.events.extend(body["Entries"].as_array().unwrap().iter().cloned());
+            json!({"FailedEntryCount": 0, "Entries": [{"EventId": "1"}]})
+        }
+        other => panic!("unexpected call {other}"),
+    })
+}
+
+/// A registry with targets, and what the functions work with.
+struct Stage {
+    ecr: Arc<EcrLocal>,
+    s3: S3Local,
+    services: Shared,
+    find: find_differences::Dependencies,
+    report: report_differences::Dependencies,
+}
+
+/// A rule, for what `members` do not say: of everything, to one region.
+fn rule(members: Value) -> Value {
+    let all = json!({"include": ["*"], "exclude": []});
+    let mut rule = json!({"repositories": all, "tags": all, "untagged": false, "targets": [{"region": NEAR}]});
+    rule.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+    rule
+}
+
+fn only(patterns: &[&str]) -> Value {
+    json!({"include": patterns, "exclude": []})
+}
+
+/// An image manifest over one blob; `name` tells it from another.
+fn image(name: &str, blobs: &[&str], subject: Option<&Digest>) -> Value {
+    let descriptor = |media_type: &str, content: &str| json!({"mediaType": media_type, "digest": Digest::of(content.as_bytes()).as_str(), "size": content.len()});
+    let layers = blobs.iter().map(|blob| descriptor("application/vnd.oci.image.layer.v1.tar", blob));
+    let mut manifest = json!({
+        "schemaVersion": 2, "mediaType": OCI_MANIFEST, "annotations": {"name": name},
+        "config": descriptor("application/vnd.oci.image.config.v1+json", "{}"), "layers": layers.collect::<Vec<_>>(),
+    });
+    if let Some(subject) = subject {
+        manifest["subject"] = json!({"mediaType": OCI_MANIFEST, "digest": subject.as_str(), "size": 1});
+    }
+    manifest
+}
+
+fn cosign(digest: &Digest, kind: &str) -> String {
+    format!("{}.{kind}", digest.as_str().replace(':', "-"))
+}
+
+impl Stage {
+    async fn set() -> Self {
+        let ecr = Arc::new(EcrLocal::start(Config::default()).await.unwrap());
+        let s3 = S3Local::start().await.unwrap();
+        let services = Shared::default();
+        let config = sdk_config(&serve(Arc::clone(&services)).await, SOURCE).await;
+        let bucket_config = config.clone().into_builder().endpoint_url(s3.endpoint()).build();
+        let registries = Registries::new(sdk_config(&ecr.endpoint(), SOURCE).await).unwrap();
+        let bucket = shared::service::Bucket::new(&bucket_config, BUCKET.to_owned());
+        let step_functions = shared::service::StepFunctions::new(&config);
+        let find = find_differences::Dependencies::new(
+            registries,
+            bucket.clone(),
+            step_functions.clone(),
+            REPLICATION.to_owned(),
+        );
+        let events = shared::service::Events::new(&config);
+        let report = report_differences::Dependencies::new(bucket, step_functions, events, "test".to_owned());
+        Self { ecr, s3, services, find, report }
+    }
+
+    async fn client(&self, region: &str) -> Client {
+        Client::new(&sdk_config(&self.ecr.endpoint(), region).await)
+    }
+
+    /// Makes a repository, unless it is there.
+    async fn make(&self, region: &str, repository: &str) {
+        // One that is there answers an error.
+        let _ = self.client(region).await.create_repository().repository_name(repository).send().await;
+    }
+
+    async fn blob(&self, client: &Client, repository: &str, content: &str) {
+        let upload = client.initiate_layer_upload().repository_name(repository).send().await.unwrap();
+        let id = upload.upload_id().unwrap();
+        let part = client.upload_layer_part().repository_name(repository).upload_id(id).part_first_byte(0);
+        let part = part.part_last_byte(i64::try_from(content.len()).unwrap() - 1).layer_part_blob(Blob::new(content));
+        part.send().await.unwrap();
+        let digest = Digest::of(content.as_bytes());
+        let complete = client.complete_layer_upload().repository_name(repository).upload_id(id);
+        // One that is there answers an error.
+        let _ = complete.layer_digests(digest.as_str()).send().await;
+    }
+
+    /// Puts a manifest whose blobs are `blobs`, under each tag or under none; its digest.
+    async fn put(&self, region: &str, repository: &str, manifest: &Value, blobs: &[&str], tags: &[&str]) -> Digest {
+        self.make(region, repository).await;
+        let client = self.client(region).await;
+        for blob in blobs.iter().chain(&["{}"]) {
+            self.blob(&client, repository, blob).await;
+        }
+        let content = manifest.to_string();
+        let tags: Vec<Option<&str>> =
+            if tags.is_empty() { vec![None] } else { tags.iter().copied().map(Some).collect() };
+        for tag in tags {
+            let put = client.put_image().repository_name(repository).image_manifest(&content);
+            let put = put.image_manifest_media_type(manifest["mediaType"].as_str().unwrap());
+            put.set_image_tag(tag.map(str::to_owned)).send().await.unwrap();
+        }
+        Digest::of(content.as_bytes())
+    }
+
+    /// Puts an image `name` of one layer that is called as it.
+    async fn push(&self, region: &str, repository: &str, name: &str, tags: &[&str]) -> Digest {
+        self.put(region, repository, &image(name, &[name], None), &[name], tags).await
+    }
+
+    /// As [`Stage::push`], to the source and to other regions.
+    async fn push_to(&self, regions: &[&str], repository: &str, name: &str, tags: &[&str]) -> Digest {
+        for region in regions {
+            self.push(region, repository, name, tags).await;
+        }
+        self.push(SOURCE, repository, name, tags).await
+    }
+
+    /// Puts so many images with little ado: `v0` and on, which share their blobs.
+    async fn fill(&self, region: &str, repository: &str, count: usize) {
+        self.put(region, repository, &image("first", &["layer"], None), &["layer"], &["first"]).await;
+        let client = self.client(region).await;
+        let puts = (0..count - 1).map(|number| {
+            let put = client.put_image().repository_name(repository).image_tag(format!("v{number}"));
+            put.image_manifest(image(&format!("{number}"), &["layer"], None).to_string())
+                .image_manifest_media_type(OCI_MANIFEST)
+        });
+        stream::iter(puts).for_each_concurrent(16, async |put| drop(put.send().await.unwrap())).await;
+    }
+
+    /// One call of FindDifferences.
+    async fn call(
+        &self,
+        rules: &Value,
+        input: &Value,
+        pass: (u32, bool),
+        deadline: Deadline,
+    ) -> Result<Found, find_differences::Error> {
+        let input = json!({
+            "execution": {"arn": EXECUTION, "name": "run-1", "startedAt": "2026-11-16T01:54:34.250Z"},
+            "input": input, "rules": rules, "round": pass.0, "verification": pass.1,
+        });
+        find_differences::handle(&self.find, decode(input).unwrap(), deadline).await
+    }
+
+    /// A pass with all the time that it wants.
+    async fn pass(&self, rules: &Value, input: &Value, pass: (u32, bool)) -> Found {
+        let found = self.call(rules, input, pass, far()).await.unwrap();
+        assert!(found.done, "{found:?}");
+        found
+    }
+
+    /// The first pass of a run: its state, and what differs.
+    async fn find(&self, rules: &Value, input: Value) -> (State, Vec<Item>) {
+        let found = self.pass(rules, &input, (1, false)).await;
+        let (state, items) = (self.state("runs/run-1/1/"), self.items("runs/run-1/1/"));
+        assert_eq!((found.differences.items, state.items), (items.len() as u64, items.len() as u64));
+        (state, items)
+    }
+
+    fn state(&self, prefix: &str) -> State {
+        serde_json::from_slice(&self.s3.object(BUCKET, &format!("{prefix}state.json")).unwrap()).unwrap()
+    }
+
+    /// The lines of all objects, as a Map reads them.
+    fn items(&self, prefix: &str) -> Vec<Item> {
+        let prefix = format!("{prefix}differences/");
+        let keys = self.s3.keys(BUCKET).into_iter().filter(|key| key.starts_with(&prefix));
+        let objects = keys.map(|key| self.s3.object(BUCKET, &key).unwrap());
+        let lines = |object: axum::body::Bytes| {
+            let text = String::from_utf8(object.to_vec()).unwrap();
+            assert!(text.ends_with('\n') && text.lines().count() <= 1000, "at most 1,000 lines, each ended");
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Item>>()
+        };
+        objects.flat_map(lines).collect()
+    }
+
+    async fn delete(&self, region: &str, repository: &str, digest: &Digest) {
+        let id = ImageIdentifier::builder().image_digest(digest.as_str()).build();
+        let delete = self.client(region).await.batch_delete_image().repository_name(repository).image_ids(id);
+        assert_eq!(delete.send().await.unwrap().failures(), []);
+    }
+
+    fn calls(&self, region: &str) -> BTreeMap<String, u64> {
+        self.ecr.stats().region(region).calls
+    }
+
+    async fn tell(&self, round: u32, redrives: u32) -> Result<Reported, report_differences::Error> {
+        let input = json!({
+            "execution": {"arn": EXECUTION, "name": "run-1", "startedAt": "2026-11-16T01:54:34.250Z"},
+            "round": round, "redrives": redrives,
+        });
+        report_differences::handle(&self.report, decode(input).unwrap()).await
+    }
+}
+
+fn far() -> Deadline {
+    Deadline::told_by(|| Duration::from_mins(15))
+}
+
+/// What differs, as `rule repository:tag@digest region/repository KIND`.
+fn told(items: &[Item]) -> BTreeSet<String> {
+    let mut told = BTreeSet::new();
+    for item in items {
+        let tag = item.tag.as_ref().map(|tag| format!(":{tag}")).unwrap_or_default();
+        let digest = item.digest.as_ref().map(|digest| format!("@{digest}")).unwrap_or_default();
+        for Difference { region, repository, kind, .. } in &item.differences {
+            let kind = serde_json::to_value(kind).unwrap();
+            let line = format!(
+                "{} {}{tag}{digest} {region}/{repository} {}",
+                item.rule,
+                item.repository,
+                kind.as_str().unwrap()
+            );
+            assert!(told.insert(line.clone()), "told twice: {line}");
+        }
+    }
+    told
+}
+
+fn set(lines: &[&str]) -> BTreeSet<String> {
+    lines.iter().map(|line| (*line).to_owned()).collect()
+}
+
+#[tokio::test]
+async fn every_kind_of_difference_is_told_and_nothing_else() {
+    let stage = Stage::set().await;
+    // As it is to be, and what no rule selects.
+    stage.push_to(&[NEAR], "prod/app", "same", &["v1"]).await;
+    stage.push(SOURCE, "prod/app", "unselected", &["dev"]).await;
+    stage.push(SOURCE, "scratch/app", "elsewhere", &["v1"]).await;
+    stage.push(SOURCE, "prod/app", "untagged", &[]).await;
+    stage.push(NEAR, "prod/app", "of nobody", &["v99"]).await;
+    // Missing, with a repository and without; and on another digest.
+    let missing = stage.push(SOURCE, "prod/app", "missing", &["v2", "v2.0"]).await;
+    stage.push(SOURCE, "prod/new", "new", &["v1"]).await;
+    let moved = stage.push(SOURCE, "prod/app", "newer", &["v3"]).await;
+    let older = stage.push(NEAR, "prod/app", "older", &["v3"]).await;
+    // With its digest there, and without its tag.
+    stage.push(SOURCE, "prod/app", "retagged", &["v4"]).await;
+    stage.push(NEAR, "prod/app", "retagged", &[]).await;
+    // What refers to an image: an OCI referrer, cosign's tag, and a referrer of a referrer.
+    let signed = stage.push_to(&[NEAR], "prod/app", "signed", &["v5", "stable"]).await;
+    let sbom = stage.put(SOURCE, "prod/app", &image("sbom", &["sbom"], Some(&signed)), &["sbom"], &[]).await;
+    stage.put(SOURCE, "prod/app", &image("of sbom", &["s"], Some(&sbom)), &["s"], &[]).await;
+    let of_old = stage.push_to(&[NEAR], "prod/app", "signed by tag", &["v6"]).await;
+    stage.push(SOURCE, "prod/app", "signature", &[&cosign(&of_old, "sig")]).await;
+    // All that refers to it is there.
+    let whole = stage.push_to(&[NEAR], "prod/app", "whole", &["v7"]).await;
+    for region in [SOURCE, NEAR] {
+        stage.put(region, "prod/app", &image("its", &["its"], Some(&whole)), &["its"], &[]).await;
+        stage.push(region, "prod/app", "its att", &[&cosign(&whole, "att")]).await;
+    }
+    // Of what is missing, no referrer is told by itself.
+    stage.put(SOURCE, "prod/app", &image("m", &["m"], Some(&missing)), &["m"], &[]).await;
+
+    let rules = json!({"releases": rule(json!({"repositories": only(&["prod/*"]), "tags": {"include": ["v*", "stable"], "exclude": ["*-rc*"]}}))});
+    let (state, items) = stage.find(&rules, json!({})).await;
+    assert_eq!(
+        told(&items),
+        set(&[
+            "releases prod/app:v2 eu-west-1/prod/app MISSING",
+            "releases prod/app:v2.0 eu-west-1/prod/app MISSING",
+            "releases prod/new:v1 eu-west-1/prod/new MISSING",
+            "releases prod/app:v3 eu-west-1/prod/app OTHER_DIGEST",
+            "releases prod/app:v4 eu-west-1/prod/app MISSING",
+            // One of its tags tells.
+            "releases prod/app:stable eu-west-1/prod/app REFERRERS_MISSING",
+            "releases prod/app:v6 eu-west-1/prod/app REFERRERS_MISSING",
+        ])
+    );
+    let difference = |kind: Kind| items.iter().flat_map(|item| &item.differences).find(|it| it.kind == kind).unwrap();
+    let other = difference(Kind::OtherDigest);
+    assert_eq!((other.expected.as_deref(), other.found.as_deref()), (Some(moved.as_str()), Some(older.as_str())));
+    assert_eq!(difference(Kind::ReferrersMissing).expected.as_deref(), Some(sbom.as_str()));
+    let [total] = &state.totals[..] else { panic!("{:?}", state.totals) };
+    let counts = (total.compared, total.missing, total.other_digest, total.referrers_missing, total.settings);
+    assert_eq!(counts, (10, 4, 1, 2, 0));
+    assert_eq!((state.repositories, state.problems.len()), (2, 0), "no rule selects scratch/app");
+}
+
+#[tokio::test]
+async fn where_a_rule_renames_or_shares_a_target_each_is_asked_once() {
+    let stage = Stage::set().await;
+    for repository in ["prod/app", "prod/web"] {
+        stage.push(SOURCE, repository, "one", &["v1"]).await;
+        stage.push(SOURCE, repository, "two", &["v2"]).await;
+        stage.push(FAR, repository, "one", &["v1"]).await;
+    }
+    stage.push(NEAR, "mirror/prod/app", "one", &["v1"]).await;
+    stage.push(NEAR, "mirror/prod/app", "two", &["v2"]).await;
+    let rules = json!({
+        "mirror": rule(json!({"targets": [{"region": NEAR, "repository": {"prefix": "mirror/"}}, {"region": FAR}]})),
+        "first": rule(json!({"tags": only(&["v1"]), "targets": [{"region": FAR}, {"region": THIRD, "repository": {"replacePrefix": {"from": "prod/", "to": "dr/"}}}]})),
+    });
+    stage.ecr.reset_stats();
+    let (state, items) = stage.find(&rules, json!({})).await;
+    assert_eq!(
+        told(&items),
+        set(&[
+            "mirror prod/app:v2 us-east-1/prod/app MISSING",
+            "mirror prod/web:v1 eu-west-1/mirror/prod/web MISSING",
+            "mirror prod/web:v2 eu-west-1/mirror/prod/web MISSING",
+            "mirror prod/web:v2 us-east-1/prod/web MISSING",
+            "first prod/app:v1 ap-south-1/dr/app MISSING",
+            "first prod/web:v1 ap-south-1/dr/web MISSING",
+        ])
+    );
+    let calls = |calls: &[(&str, u64)]| calls.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
+    assert_eq!(stage.calls(SOURCE), calls(&[("DescribeImages", 2), ("DescribeRepositories", 1)]));
+    for region in [NEAR, FAR, THIRD] {
+        assert_eq!(stage.calls(region), calls(&[("DescribeImages", 2)]), "{region}: once, whatever the rules");
+    }
+    assert_eq!(state.totals.len(), 4, "by rule and target: {:?}", state.totals);
+    assert_eq!(state.images, 4);
+}
+
+#[tokio::test]
+async fn a_request_narrows_what_is_compared() {
+    let stage = Stage::set().await;
+    let (mut digests, mut times) = (Vec::new(), Vec::new());
+    for (name, tags) in [("a", &["v1", "v1.0"][..]), ("b", &["v2"]), ("c", &["dev"])] {
+        digests.push(stage.push(SOURCE, "prod/app", name, tags).await);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        times.push(Timestamp::now());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    stage.push(SOURCE, "test/app", "d", &["v9"]).await;
+    stage.push(SOURCE, "test/app", "e", &[]).await;
+    let rules = json!({"all": rule(json!({"untagged": true})), "releases": rule(json!({"tags": only(&["v*"])}))});
+    let untagged = format!("@{}", Digest::of(image("e", &["e"], None).to_string().as_bytes()));
+    let all = ["prod/app:v1", "prod/app:v1.0", "prod/app:v2", "prod/app:dev", "test/app:v9"].map(str::to_owned);
+    let everything: BTreeSet<String> = all.into_iter().chain([format!("test/app{untagged}")]).collect();
+    let releases = ["prod/app:v1", "prod/app:v1.0", "prod/app:v2", "test/app:v9"];
+    for (number, (request, wanted)) in [
+        (json!({"rules": ["releases"]}), set(&releases)),
+        (json!({"rules": ["all"]}), everything),
+        (
+            json!({"rules": ["all"], "repositories": ["prod/*"]}),
+            set(&["prod/app:v1", "prod/app:v1.0", "prod/app:v2", "prod/app:dev"]),
+        ),
+        (json!({"rules": ["all"], "tags": ["v1*", "dev"]}), set(&["prod/app:v1", "prod/app:v1.0", "prod/app:dev"])),
+        (json!({"rules": ["all"], "tags": ["v*"], "repositories": ["test/*", "x"]}), set(&["test/app:v9"])),
+        (json!({"rules": ["all"], "pushedSince": times[1], "repositories": ["prod/*"]}), set(&["prod/app:dev"])),
+        (json!({"rules": ["all"], "pushedBefore": times[0]}), set(&["prod/app:v1", "prod/app:v1.0"])),
+        (json!({"rules": ["all"], "pushedSince": times[0], "pushedBefore": times[1]}), set(&["prod/app:v2"])),
+        (json!({"rules": ["all"], "newest": 2, "repositories": ["prod/*"]}), set(&["prod/app:v2", "prod/app:dev"])),
+        // Of what the rule takes: an image with two tags is one.
+        (json!({"rules": ["releases"], "newest": 2}), set(&releases)),
+        (json!({"rules": ["releases"], "newest": 1}), set(&["prod/app:v2", "test/app:v9"])),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let round = u32::try_from(number).unwrap() + 1;
+        stage.pass(&rules, &request, (round, false)).await;
+        let items = stage.items(&format!("runs/run-1/{round}/"));
+        let named = |item: &Item| {
+            let tag = item.tag.as_ref().map(|tag| format!(":{tag}")).unwrap_or_default();
+            let digest = item.digest.as_ref().map(|digest| format!("@{digest}")).unwrap_or_default();
+            format!("{}{tag}{digest}", item.repository)
+        };
+        assert_eq!(items.iter().map(named).collect::<BTreeSet<_>>(), wanted, "{request}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_cannot_be_met_is_refused_with_its_field() {
+    let stage = Stage::set().await;
+    let rules = json!({"all": rule(json!({})), "broken": {"repositories": 1}});
+    for (request, field) in [
+        (json!({"mode": "mend"}), "input.mode"),
+        (json!({"modes": "audit"}), "unknown field `modes`"),
+        (json!({"rules": ["none"]}), "`none` is none of the rules here: all, broken"),
+        (json!({"rules": ["broken"]}), "rules.broken"),
+        (json!({"rules": ["all"], "newest": 0}), "input.newest"),
+        (json!({"rules": ["all"], "tags": [""]}), "input.tags"),
+        (json!({"rules": ["all"], "pushedSince": "yesterday"}), "input.pushedSince"),
+        (
+            json!({"rules": ["all"], "pushedSince": "2026-01-02T00:00:00Z", "pushedBefore": "2026-01-01T00:00:00Z"}),
+            "input.pushedBefore",
+        ),
+        (json!({"rules": ["all"], "bytesPerSecond": 0}), "input.bytesPerSecond"),
+        (json!({"rules": ["all"], "pricePerGb": -1}), "input.pricePerGb"),
+        (json!("audit"), "input."),
+    ] {
+        let error = diagnostic(&stage.call(&rules, &request, (1, false), far()).await.unwrap_err());
+        assert_eq!(error.error_type, "InvalidInput", "{request}");
+        assert!(error.error_message.contains(field), "{request}: {}", error.error_message);
+    }
+    assert_eq!(stage.s3.keys(BUCKET), [] as [&str; 0], "nothing is begun");
+}
+
+#[tokio::test]
+async fn lists_of_any_length_are_read_page_by_page() {
+    let stage = Stage::set().await;
+    for region in [SOURCE, NEAR] {
+        stage.fill(region, "prod/app", 1100).await;
+    }
+    stage.make(FAR, "prod/app").await;
+    let rules = json!({"all": rule(json!({"targets": [{"region": NEAR}, {"region": FAR}]}))});
+    stage.ecr.reset_stats();
+    let (state, items) = stage.find(&rules, json!({})).await;
+    assert_eq!((items.len(), state.parts, state.images), (1100, 2, 1100));
+    assert_eq!(told(&items).len(), 1100, "all in one of the targets");
+    assert!(items.iter().all(|item| item.differences.len() == 1 && item.differences[0].region.as_str() == FAR));
+    for (region, calls) in [(SOURCE, 2), (NEAR, 2), (FAR, 1)] {
+        assert_eq!(stage.ecr.stats().calls(region, "DescribeImages"), calls, "{region}");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_asked_of_a_target_stops_no_other() {
+    let stage = Stage::set().await;
+    for repository in ["prod/app", "prod/web"] {
+        stage.push(SOURCE, repository, "one", &["v1"]).await;
+    }
+    let role = json!({"region": THIRD, "registryId": "210987654321", "roleArn": "arn:aws:iam::210987654321:role/none"});
+    stage.ecr.fault(Fault::new("DescribeImages", 400, "AccessDeniedException").in_region(FAR).for_ever());
+    let rules = json!({
+        "all": rule(json!({"targets": [{"region": FAR}, {"region": NEAR}, role]})),
+        "renamed": rule(json!({"targets": [{"region": NEAR, "repository": {"replacePrefix": {"from": "x/", "to": ""}}}]})),
+    });
+    let (state, items) = stage.find(&rules, json!({})).await;
+    assert_eq!(
+        told(&items),
+        set(&["all prod/app:v1 eu-west-1/prod/app MISSING", "all prod/web:v1 eu-west-1/prod/web MISSING"])
+    );
+    let problems: Vec<_> = state
+        .problems
+        .iter()
+        .map(|it| (it.rule.as_str(), it.region.as_str(), it.error.as_str(), it.repositories, it.repository.as_str()))
+        .collect();
+    assert_eq!(
+        problems,
+        [
+            ("renamed", NEAR, "InvalidInput", 2, "prod/app"),
+            ("all", FAR, "AccessDenied", 2, "prod/app"),
+            ("all", THIRD, "AccessDenied", 2, "prod/app"),
+        ]
+    );
+    assert!(state.problems[2].message.contains("sts:AssumeRole of arn:aws:iam::210987654321:role/none"));
+    // An account has no other's registry.
+    assert_eq!(state.problems[2].registry_id.as_ref().unwrap().as_str(), "210987654321");
+}
+
+#[tokio::test]
+async fn a_source_that_cannot_be_read_fails_by_name_and_goes_on_where_it_was() {
+    let stage = Stage::set().await;
+    for repository in ["prod/a", "prod/b", "prod/c"] {
+        stage.push(SOURCE, repository, "one", &["v1"]).await;
+    }
+    let rules = json!({"all": rule(json!({}))});
+    stage
+        .ecr
+        .fault(Fault::new("DescribeImages", 500, "ServerException").in_region(SOURCE).in_repository("prod/c").times(3));
+    let error = stage.call(&rules, &json!({}), (1, false), far()).await.unwrap_err();
+    assert_eq!(error.name().as_str(), "RegistryUnavailable");
+    assert!(error.to_string().contains("DescribeImages on prod/c in eu-central-1"), "{error}");
+    stage.ecr.reset_stats();
+    let (state, items) = stage.find(&rules, json!({})).await;
+    assert_eq!((state.repositories, items.len()), (3, 3));
+    let again = stage.calls(SOURCE);
+    assert_eq!((again.get("DescribeImages"), again.get("DescribeRepositories")), (Some(&1), None), "{again:?}");
+    // What is done is not done again.
+    stage.ecr.reset_stats();
+    assert_eq!(stage.find(&rules, json!({})).await, (state, items));
+    assert_eq!(stage.calls(SOURCE), BTreeMap::new());
+}
+
+#[tokio::test]
+async fn a_call_that_is_lost_at_any_write_is_done_again_to_the_same_end() {
+    let stage = Stage::set().await;
+    stage.fill(SOURCE, "prod/large", 1200).await;
+    for repository in ["prod/b", "prod/c", "prod/last"] {
+        stage.push(SOURCE, repository, "one", &["v1"]).await;
+    }
+    let rules = json!({"all": rule(json!({"targets": [{"region": NEAR}, {"region": FAR}]}))});
+    let (whole, items) = stage.find(&rules, json!({})).await;
+    assert_eq!(items.len(), 1203);
+    let mut lost = 0;
+    for round in 2.. {
+        // A write, and its attempts.
+        stage.s3.take_writes(Some(round as usize - 2));
+        let result = stage.call(&rules, &json!({}), (round, false), far()).await;
+        let is_lost = result.is_err();
+        if let Err(error) = result {
+            lost += 1;
+            assert_eq!(error.name().as_str(), "ReportUndelivered", "{error}");
+            // Less is there to be found by then: what was written for it is not there in the end.
+            stage.s3.take_writes(None);
+            stage.pass(&rules, &json!({}), (round, false)).await;
+        }
+        let prefix = format!("runs/run-1/{round}/");
+        let state = stage.state(&prefix);
+        let totals = |state: &State| (state.totals.clone(), state.items, state.images, state.repositories);
+        assert_eq!(totals(&state), totals(&whole), "{round}");
+        assert_eq!(told(&stage.items(&prefix)), told(&items), "{round}");
+        if !is_lost {
+            break;
+        }
+    }
+    assert!(lost >= 4, "lost {lost} times");
+}
+
+#[tokio::test]
+async fn what_a_lost_call_wrote_is_not_there_when_less_differs() {
+    let stage = Stage::set().await;
+    let digest = stage.push(SOURCE, "prod/app", "one", &["v1"]).await;
+    let rules = json!({"all": rule(json!({}))});
+    // The part is written, the state is not.
+    stage.s3.take_writes(Some(1));
+    stage.call(&rules, &json!({}), (1, false), far()).await.unwrap_err();
+    assert_eq!(stage.items("runs/run-1/1/").len(), 1);
+    stage.s3.take_writes(None);
+    stage.delete(SOURCE, "prod/app", &digest).await;
+    let (state, items) = stage.find(&rules, json!({})).await;
+    assert_eq!((state.items, items), (0, vec![]));
+}
+
+#[tokio::test]
+async fn an_invocation_ends_before_its_deadline_and_the_next_one_goes_on() {
+    let stage = Stage::set().await;
+    for number in 0..12 {
+        stage.push(SOURCE, &format!("prod/app{number:02}"), "one", &["v1"]).await;
+    }
+    let rules = json!({"all": rule(json!({}))});
+    // Each look at the clock takes a minute.
+    let (mut calls, mut found) = (0, None);
+    while found.as_ref().is_none_or(|found: &Found| !found.done) {
+        let looks = AtomicU64::new(16);
+        let clock = move || {
+            let left = looks.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| Some(left.saturating_sub(1)));
+            Duration::from_mins(left.unwrap_or_default())
+        };
+        let next = stage.call(&rules, &json!({}), (1, false), Deadline::told_by(clock)).await.unwrap();
+        calls += 1;
+        assert!(!next.replicate && calls < 20, "{next:?}");
+        let before = found.map_or(0, |found: Found| found.differences.items);
+        assert!(next.differences.items > before || next.done, "each call makes progress");
+        found = Some(next);
+    }
+    assert!(calls > 2, "{calls} calls");
+    assert_eq!(told(&stage.items("runs/run-1/1/")).len(), 12);
+    assert_eq!(stage.ecr.stats().calls(SOURCE, "DescribeRepositories"), 1);
+    // One that has no time at all does not go on for ever.
+    let error =
+        stage.call(&rules, &json!({}), (2, false), Deadline::told_by(|| Duration::from_secs(5))).await.unwrap_err();
+    assert_eq!(error.name().as_str(), "RegistryUnavailable");
+}
+
+#[tokio::test]
+async fn what_happens_while_it_runs_is_no_error() {
+    let stage = Stage::set().await;
+    for repository in ["prod/a", "prod/b", "prod/c"] {
+        stage.push_to(&[NEAR], repository, "one", &["v1"]).await;
+        stage.push(SOURCE, repository, "two", &["v2"]).await;
+    }
+    let gone = Digest::of(image("two", &["two"], None).to_string().as_bytes());
+    // Gone before it is listed; gone between the source's list and the target's.
+    stage.ecr.fault(
+        Fault::of("DescribeImages").in_region(SOURCE).in_repository("prod/a").meanwhile(Meanwhile::DeleteRepository),
+    );
+    stage.ecr.fault(
+        Fault::of("DescribeImages")
+            .in_region(SOURCE)
+            .in_repository("prod/b")
+            .meanwhile(Meanwhile::DeleteImage(gone.to_string())),
+    );
+    stage.ecr.fault(
+        Fault::of("DescribeImages").in_region(NEAR).in_repository("prod/c").meanwhile(Meanwhile::DeleteRepository),
+    );
+    let rules = json!({"all": rule(json!({}))});
+    let (state, items) = stage.find(&rules, json!({"mode": "repair"})).await;
+    assert_eq!(
+        told(&items),
+        set(&["all prod/c:v1 eu-west-1/prod/c MISSING", "all prod/c:v2 eu-west-1/prod/c MISSING"])
+    );
+    assert_eq!((state.repositories, state.problems), (3, vec![]));
+    // What is pushed and moved from here on has its own events, and is no difference for the verification.
+    stage.push(SOURCE, "prod/b", "three", &["v3"]).await;
+    stage.push(SOURCE, "prod/b", "moved", &["v1"]).await;
+    stage.push(NEAR, "prod/c", "one", &["v1"]).await;
+    let found = stage.pass(&rules, &json!({"mode": "repair"}), (1, true)).await;
+    assert!(!found.replicate);
+    assert_eq!(found.differences.prefix, "runs/run-1/1/verification/differences/");
+    assert_eq!(told(&stage.items("runs/run-1/1/verification/")), set(&["all prod/c:v2 eu-west-1/prod/c MISSING"]));
+    assert_eq!(stage.items("runs/run-1/1/").len(), 2, "what was found stays");
+}
+
+#[tokio::test]
+async fn a_verification_needs_what_it_verifies() {
+    let stage = Stage::set().await;
+    let error = stage.call(&json!({}), &json!({}), (1, true), far()).await.unwrap_err();
+    assert_eq!(error.to_string(), "there is no finished state at runs/run-1/1/state.json");
+}
+
+#[tokio::test]
+async fn an_image_without_a_tag_is_of_a_rule_that_says_so_unless_an_index_has_it() {
+    let stage = Stage::set().await;
+    let platform = image("platform", &["p"], None);
+    let of_index = stage.put(SOURCE, "prod/app", &platform, &["p"], &[]).await;
+    let content = platform.to_string();
+    let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [
+        {"mediaType": OCI_MANIFEST, "digest": of_index.as_str(), "size": content.len()},
+    ]});
+    stage.put(SOURCE, "prod/app", &index, &[], &["dev"]).await;
+    let lone = stage.push(SOURCE, "prod/app", "lone", &[]).await;
+    stage.push_to(&[NEAR], "prod/app", "there", &[]).await;
+    let rules = json!({
+        "untagged": rule(json!({"untagged": true, "tags": only(&["v*"])})),
+        "tagged": rule(json!({"tags": only(&["v*"])})),
+    });
+    let (_, items) = stage.find(&rules, json!({})).await;
+    assert_eq!(told(&items), set(&[&format!("untagged prod/app@{lone} eu-west-1/prod/app MISSING")]));
+    assert_eq!(stage.calls(SOURCE)["BatchGetImage"], 1, "indexes are read once, where one without a tag is missing");
+}
+
+#[tokio::test]
+async fn what_refers_to_a_platform_goes_where_the_platform_is() {
+    let stage = Stage::set().await;
+    let platform = image("platform", &["p"], None);
+    let index = |digest: &Digest| {
+        json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [
+            {"mediaType": OCI_MANIFEST, "digest": digest.as_str(), "size": platform.to_string().len()},
+        ]})
+    };
+    for region in [SOURCE, NEAR] {
+        let digest = stage.put(region, "prod/app", &platform, &["p"], &[]).await;
+        stage.put(region, "prod/app", &index(&digest), &[], &["v1"]).await;
+    }
+    stage.make(FAR, "prod/app").await;
+    let digest = Digest::of(platform.to_string().as_bytes());
+    let sbom = stage.put(SOURCE, "prod/app", &image("sbom", &["s"], Some(&digest)), &["s"], &[]).await;
+    let signature = cosign(&digest, "sig");
+    stage.push(SOURCE, "prod/app", "signature", &[&signature]).await;
+    let rules = json!({"all": rule(json!({"tags": only(&["v*"]), "targets": [{"region": NEAR}, {"region": FAR}]}))});
+    let (_, items) = stage.find(&rules, json!({})).await;
+    assert_eq!(
+        told(&items),
+        set(&[
+            &format!("all prod/app@{sbom} eu-west-1/prod/app REFERRERS_MISSING"),
+            &format!("all prod/app:{signature} eu-west-1/prod/app REFERRERS_MISSING"),
+            // The index brings them.
+            "all prod/app:v1 us-east-1/prod/app MISSING",
+        ])
+    );
+    // Of some tags, or some images, only what belongs to those.
+    stage.pass(&rules, &json!({"tags": ["v2"]}), (2, false)).await;
+    assert_eq!(stage.items("runs/run-1/2/"), []);
+}
+
+#[tokio::test]
+async fn settings_are_held_where_they_are_synced() {
+    let stage = Stage::set().await;
+    for repository in ["prod/app", "prod/web", "prod/empty"] {
+        for region in [SOURCE, NEAR, FAR] {
+            stage.make(region, repository).await;
+        }
+    }
+    stage.push_to(&[NEAR, FAR], "prod/app", "one", &["v1"]).await;
+    stage.push_to(&[NEAR, FAR], "prod/app", "two", &["v2"]).await;
+    stage.push_to(&[FAR], "prod/web", "one", &["v1"]).await;
+    stage.push_to(&[NEAR, FAR], "prod/web", "two", &["v2"]).await;
+    let source = stage.client(SOURCE).await;
+    for repository in ["prod/app", "prod/web", "prod/empty"] {
+        let put = source.put_lifecycle_policy().repository_name(repository).lifecycle_policy_text(LIFECYCLE_POLICY);
+        put.send().await.unwrap();
+    }
+    let rules = json!({"all": rule(json!({
+        "targets": [{"region": NEAR, "settings": "sync"}, {"region": FAR}],
+        "repositorySettings": {"scanOnPush": true},
+    }))});
+    let (state, items) = stage.find(&rules, json!({})).await;
+    assert_eq!(
+        told(&items),
+        set(&[
+            // The newest image tells, or one that differs anyway.
+            "all prod/app:v2 eu-west-1/prod/app SETTINGS",
+            "all prod/web:v1 eu-west-1/prod/web MISSING",
+            "all prod/web:v1 eu-west-1/prod/web SETTINGS",
+        ])
+    );
+    assert_eq!(items[0].differences[0].found.as_deref(), Some("scanOnPush, lifecyclePolicy"));
+    assert_eq!(state.totals.iter().map(|total| total.settings).collect::<Vec<_>>(), [2, 0]);
+}
+
+#[tokio::test]
+async fn a_plan_weighs_each_blob_once_and_only_what_is_not_there() {
+    let stage = Stage::set().await;
+    let [base, one, two] = ["b".repeat(1000), "1".repeat(200), "2".repeat(30)];
+    let first = image("first", &[&base, &one], None);
+    let second = image("second", &[&base, &two], None);
+    stage.put(SOURCE, "prod/app", &first, &[&base, &one], &["v1", "v1.0"]).await;
+    stage.put(SOURCE, "prod/app", &second, &[&base, &two], &["v2"]).await;
+    // A referrer, and a platform of an index, go with their image.
+    let digest = Digest::of(second.to_string().as_bytes());
+    stage.put(SOURCE, "prod/app", &image("sbom", &["sbom!"], Some(&digest)), &["sbom!"], &[]).await;
+    let platform = image("platform", &[&base, "platform"], None);
+    let content = platform.to_string();
+    let digest = stage.put(SOURCE, "prod/app", &platform, &[&base, "platform"], &[]).await;
+    let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [
+        {"mediaType": OCI_MANIFEST, "digest": digest.as_str(), "size": content.len()},
+    ]});
+    stage.put(SOURCE, "prod/app", &index, &[], &["v3"]).await;
+    // In the far region are the first image without its second tag, and so its blobs.
+    stage.put(FAR, "prod/app", &first, &[&base, &one], &["v1"]).await;
+    let rules = json!({
+        "all": rule(json!({"targets": [{"region": NEAR}, {"region": FAR}]})),
+        "also": rule(json!({"tags": only(&["v1"])})),
+    });
+    stage.services.lock().unwrap().outputs = vec![
+        json!({"report": {"targets": [{"bytesCopied": 1000, "steps": {"copyLayersMs": 500}}]}}),
+        json!({"nothingToDo": {}}),
+    ];
+    stage.ecr.reset_stats();
+    let (state, items) = stage.find(&rules, json!({"mode": "plan", "pricePerGb": 0.02})).await;
+    let bytes = |tag: &str, region: &str| {
+        let item = items.iter().find(|item| item.rule == "all" && item.tag.as_ref().unwrap().as_str() == tag).unwrap();
+        item.differences.iter().find(|it| it.region.as_str() == region).map(|it| it.bytes.unwrap_or_default())
+    };
+    // The config of all of them has two bytes.
+    assert_eq!(
+        ["v1", "v1.0", "v2", "v3"].map(|tag| (bytes(tag, NEAR), bytes(tag, FAR))),
+        [(Some(1202), None), (Some(0), Some(0)), (Some(35), Some(35)), (Some(8), Some(8))]
+    );
+    assert!(items.iter().filter(|item| item.rule == "also").all(|item| item.differences[0].bytes.is_none()));
+    let weighed: Vec<_> =
+        state.transfers.iter().map(|it| (it.region.as_str(), it.bytes, it.seconds, it.observed)).collect();
+    assert_eq!(weighed, [(NEAR, 1245, Some(0.6225), true), (FAR, 43, Some(0.0215), true)]);
+    assert!((state.transfers[0].cost.unwrap() - 1245e-9 * 0.02).abs() < 1e-15);
+    let total: u64 = items.iter().flat_map(|item| &item.differences).filter_map(|it| it.bytes).sum();
+    assert_eq!(total, 1245 + 43, "what items say is what it comes to");
+    // The manifests of both levels are read once for both targets; a repository that is not there is asked for nothing.
+    assert_eq!(stage.calls(SOURCE)["BatchGetImage"], 2);
+    assert_eq!(stage.calls(NEAR).get("BatchCheckLayerAvailability"), None);
+    assert_eq!(stage.calls(FAR)["BatchCheckLayerAvailability"], 1);
+
+    // By a given rate; and by none, without a price.
+    stage.pass(&rules, &json!({"mode": "plan", "bytesPerSecond": 1245}), (2, false)).await;
+    let transfer = &stage.state("runs/run-1/2/").transfers[0];
+    assert_eq!((transfer.seconds, transfer.observed, transfer.cost), (Some(1.0), false, None));
+    stage.services.lock().unwrap().outputs.clear();
+    stage.pass(&rules, &json!({"mode": "plan"}), (3, false)).await;
+    assert_eq!(stage.state("runs/run-1/3/").transfers[0].seconds, None);
+}
+
+#[tokio::test]
+async fn the_second_of_two_runs_says_so_and_ends() {
+    let stage = Stage::set().await;
+    stage.push(SOURCE, "prod/app", "one", &["v1"]).await;
+    let rules = json!({"all": rule(json!({}))});
+    let other = |name: &str| EXECUTION.replace("run-1", name);
+    // 2026-11-16T01:54:34.250Z, as the execution says that it began.
+    let begun = 1_794_794_074.25;
+    for (round, name, started, wins) in [
+        (1, "run-0", begun - 1.0, true),
+        (1, "run-0", begun, true),
+        (1, "run-2", begun, false),
+        (1, "run-0", begun + 1.0, false),
+        // After a redrive, whoever is running was here first.
+        (2, "run-2", begun + 1.0, true),
+    ] {
+        stage.services.lock().unwrap().running = vec![(EXECUTION.to_owned(), begun), (other(name), started)];
+        let found = stage.pass(&rules, &json!({"mode": "repair"}), (round, false)).await;
+        let expected = wins.then(|| other(name));
+        assert_eq!(found.already_running, expected, "{round} {name} {started}");
+        assert_eq!(found.replicate, !wins);
+        for key in stage.s3.keys(BUCKET) {
+            assert!(!wins || !key.starts_with(&format!("runs/run-1/{round}/")), "nothing is begun: {key}");
+        }
+        if !wins {
+            break_off(&stage, round).await;
+        }
+    }
+}
+
+/// Forgets a round.
+async fn break_off(stage: &Stage, round: u32) {
+    let config = sdk_config(&stage.s3.endpoint(), SOURCE).await;
+    let bucket = shared::service::Bucket::new(&config, BUCKET.to_owned());
+    bucket.delete_after(&format!("runs/run-1/{round}/"), "").await.unwrap();
+}
+
+/// A report held to its schema, as the event and the object have it.
+fn reported(stage: &Stage) -> (Value, Report) {
+    let event = stage.services.lock().unwrap().events.pop().unwrap();
+    let detail: Value = serde_json::from_str(event["Detail"].as_str().unwrap()).unwrap();
+    let schema: Value = serde_json::from_str(include_str!("../../docs/reconcile-report.schema.json")).unwrap();
+    let object = stage.s3.object(BUCKET, "runs/run-1/report.json").unwrap();
+    let object: Value = serde_json::from_slice(&object).unwrap();
+    let validator = jsonschema::options().should_validate_formats(true).build(&schema).unwrap();
+    for document in [&detail, &object] {
+        let problems: Vec<String> = validator.iter_errors(document).map(|problem| problem.to_string()).collect();
+        assert_eq!(problems, [] as [&str; 0], "{document:#}");
+    }
+    assert_eq!(detail, object, "the event has all that the object has");
+    (event, serde_json::from_value(detail).unwrap())
+}
+
+#[tokio::test]
+async fn an_audit_is_reported_with_all_that_differs_and_does_not_fail() {
+    let stage = Stage::set().await;
+    stage.fill(SOURCE, "prod/app", 30).await;
+    stage.push_to(&[NEAR], "prod/web", "one", &["v1"]).await;
+    stage.ecr.fault(Fault::new("DescribeImages", 400, "AccessDeniedException").in_region(FAR).for_ever());
+    let rules = json!({"all": rule(json!({"targets": [{"region": NEAR}, {"region": FAR}]})), "none": rule(json!({"repositories": only(&["x"])}))});
+    stage.find(&rules, json!({})).await;
+    let output = stage.tell(1, 0).await.unwrap();
+    let (event, report) = reported(&stage);
+    assert_eq!(
+        (&event["Source"], &event["DetailType"]),
+        (&json!("ecr-replicator"), &json!("ECR Registry Reconcile Incomplete"))
+    );
+    assert_eq!(event["Resources"], json!([EXECUTION]));
+    assert_eq!(output, Reported { reconcile: false, round: None, report: Some(report.clone()) });
+    assert!(!report.complete);
+    assert_eq!((report.items, report.found, report.differences.len(), report.images), (30, 30, 20, 31));
+    assert_eq!(report.all.prefix, "runs/run-1/1/differences/");
+    let lines: Vec<&str> = report.summary.lines().collect();
+    assert_eq!(lines[0], "31 images in 2 repositories were compared: 30 differ.");
+    assert_eq!(lines[1], "all in eu-west-1: 30 missing of 31");
+    assert!(
+        lines[2].starts_with("all in us-east-1: unknown for 2 repositories, AccessDenied: DescribeImages on prod/"),
+        "{}",
+        lines[2]
+    );
+
+    // The gauge: of what is known, where nothing differs too, and never of a part of a rule.
+    let lines: Vec<Value> = report_differences::metrics::lines(&report, "test").collect();
+    let drift = |dimensions: &str| (dimensions.to_owned(), "Drift".to_owned());
+    assert_eq!(
+        sums(&lines),
+        BTreeMap::from([(drift("test/all/eu-west-1"), 30.0), (drift("test/none/eu-west-1"), 0.0)])
+    );
+    assert_eq!(lines[0]["_aws"]["CloudWatchMetrics"][0]["Namespace"], NAMESPACE);
+    for narrowed in [
+        json!({"tags": ["v1"]}),
+        json!({"newest": 3}),
+        json!({"repositories": ["prod/*"]}),
+        json!({"pushedSince": "2026-01-01T00:00:00Z"}),
+    ] {
+        let report = Report { request: serde_json::from_value(narrowed).unwrap(), ..report.clone() };
+        assert_eq!(report_differences::metrics::lines(&report, "test").count(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_repair_that_leaves_something_fails_and_a_redrive_goes_on_with_that() {
+    let stage = Stage::set().await;
+    for (name, tag) in [("one", "v1"), ("two", "v2")] {
+        stage.push(SOURCE, "prod/app", name, &[tag]).await;
+    }
+    let rules = json!({"all": rule(json!({}))});
+    let repair = json!({"mode": "repair"});
+    let found = stage.pass(&rules, &repair, (1, false)).await;
+    assert!(found.replicate);
+    // One arrives, the other's replication fails.
+    stage.push(NEAR, "prod/app", "one", &["v1"]).await;
+    let item = serde_json::to_value(&stage.items("runs/run-1/1/")[1]).unwrap();
+    let cause = json!({
+        "ExecutionArn": "replication", "Status": "FAILED", "Error": "ReplicationIncomplete", "Cause": "eu-west-1: CopyLayers failed",
+    });
+    stage.services.lock().unwrap().failed = vec![(item, "States.TaskFailed".to_owned(), cause.to_string())];
+    let unverified = stage.tell(1, 0).await.unwrap_err();
+    assert_eq!(unverified.to_string(), "there is no finished state at runs/run-1/1/verification/state.json");
+    stage.pass(&rules, &repair, (1, true)).await;
+    let error = stage.tell(1, 0).await.unwrap_err();
+    let (event, report) = reported(&stage);
+    assert_eq!(event["DetailType"], "ECR Registry Reconcile Incomplete");
+    assert_eq!((report.found, report.items), (2, 1));
+    let [failure] = &report.failures[..] else { panic!("{:?}", report.failures) };
+    let told = (failure.execution.as_str(), failure.error.as_str(), failure.tag.as_ref().unwrap().as_str());
+    assert_eq!(told, ("replication", "ReplicationIncomplete", "v2"));
+    let error = diagnostic(&error);
+    assert_eq!(error.error_type, "ReconcileIncomplete");
+    let lines: Vec<&str> = error.error_message.lines().collect();
+    assert_eq!(
+        lines[0],
+        "2 images in 1 repositories were compared: 2 differed, 1 differ still. Mend the cause and redrive this execution: it goes on with those alone."
+    );
+    assert_eq!(lines[1], "all in eu-west-1: 1 missing of 2");
+    assert_eq!(lines[2], "prod/app:v2: ReplicationIncomplete: eu-west-1: CopyLayers failed");
+
+    // Redriven, it hands back; the next round finds what is left.
+    stage.services.lock().unwrap().redrives = 1;
+    assert_eq!(stage.tell(1, 0).await.unwrap(), Reported { reconcile: true, round: Some(2), report: None });
+    assert_eq!(stage.services.lock().unwrap().events, [] as [Value; 0]);
+    stage.pass(&rules, &repair, (2, false)).await;
+    assert_eq!(told_of(&stage, "runs/run-1/2/"), set(&["all prod/app:v2 eu-west-1/prod/app MISSING"]));
+    stage.push(NEAR, "prod/app", "two", &["v2"]).await;
+    stage.pass(&rules, &repair, (2, true)).await;
+    let output = stage.tell(2, 1).await.unwrap();
+    let (event, report) = reported(&stage);
+    assert_eq!(event["DetailType"], "ECR Registry Reconcile Complete");
+    assert!(report.complete && output.report.is_some());
+    assert_eq!(
+        report.summary,
+        "2 images in 1 repositories were compared: 1 differed and were replicated, nothing differs any more."
+    );
+}
+
+fn told_of(stage: &Stage, prefix: &str) -> BTreeSet<String> {
+    told(&stage.items(prefix))
+}
+
+#[tokio::test]
+async fn a_repair_of_nothing_needs_no_verification() {
+    let stage = Stage::set().await;
+    stage.push_to(&[NEAR], "prod/app", "one", &["v1"]).await;
+    let rules = json!({"all": rule(json!({}))});
+    let found = stage.pass(&rules, &json!({"mode": "repair"}), (1, false)).await;
+    assert!(!found.replicate);
+    let output = stage.tell(1, 0).await.unwrap();
+    assert_eq!(output.report.unwrap().summary, "1 images in 1 repositories were compared: nothing differs.");
+}
