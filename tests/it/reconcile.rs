@@ -120,7 +120,7 @@ async fn answer(Extracted(services): Extracted<Shared>, headers: HeaderMap, body
 }
 
 /// A registry with targets, and what the functions work with.
-struct Stage {
+struct Setup {
     ecr: Arc<EcrLocal>,
     s3: S3Local,
     services: Shared,
@@ -129,7 +129,7 @@ struct Stage {
 }
 
 /// A rule, for what `members` do not say: of everything, to one region.
-fn rule(members: Value) -> Value {
+fn rule(members: &Value) -> Value {
     let all = json!({"include": ["*"], "exclude": []});
     let mut rule = json!({"repositories": all, "tags": all, "untagged": false, "targets": [{"region": NEAR}]});
     rule.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
@@ -158,8 +158,8 @@ fn cosign(digest: &Digest, kind: &str) -> String {
     format!("{}.{kind}", digest.as_str().replace(':', "-"))
 }
 
-impl Stage {
-    async fn set() -> Self {
+impl Setup {
+    async fn start() -> Self {
         let ecr = Arc::new(EcrLocal::start(Config::default()).await.unwrap());
         let s3 = S3Local::start().await.unwrap();
         let services = Shared::default();
@@ -224,7 +224,7 @@ impl Stage {
         self.put(region, repository, &image(name, &[name], None), &[name], tags).await
     }
 
-    /// As [`Stage::push`], to the source and to other regions.
+    /// As [`Setup::push`], to the source and to other regions.
     async fn push_to(&self, regions: &[&str], repository: &str, name: &str, tags: &[&str]) -> Digest {
         for region in regions {
             self.push(region, repository, name, tags).await;
@@ -340,38 +340,38 @@ fn set(lines: &[&str]) -> BTreeSet<String> {
 
 #[tokio::test]
 async fn every_kind_of_difference_is_told_and_nothing_else() {
-    let stage = Stage::set().await;
+    let setup = Setup::start().await;
     // As it is to be, and what no rule selects.
-    stage.push_to(&[NEAR], "prod/app", "same", &["v1"]).await;
-    stage.push(SOURCE, "prod/app", "unselected", &["dev"]).await;
-    stage.push(SOURCE, "scratch/app", "elsewhere", &["v1"]).await;
-    stage.push(SOURCE, "prod/app", "untagged", &[]).await;
-    stage.push(NEAR, "prod/app", "of nobody", &["v99"]).await;
+    setup.push_to(&[NEAR], "prod/app", "same", &["v1"]).await;
+    setup.push(SOURCE, "prod/app", "unselected", &["dev"]).await;
+    setup.push(SOURCE, "scratch/app", "elsewhere", &["v1"]).await;
+    setup.push(SOURCE, "prod/app", "untagged", &[]).await;
+    setup.push(NEAR, "prod/app", "of nobody", &["v99"]).await;
     // Missing, with a repository and without; and on another digest.
-    let missing = stage.push(SOURCE, "prod/app", "missing", &["v2", "v2.0"]).await;
-    stage.push(SOURCE, "prod/new", "new", &["v1"]).await;
-    let moved = stage.push(SOURCE, "prod/app", "newer", &["v3"]).await;
-    let older = stage.push(NEAR, "prod/app", "older", &["v3"]).await;
+    let missing = setup.push(SOURCE, "prod/app", "missing", &["v2", "v2.0"]).await;
+    setup.push(SOURCE, "prod/new", "new", &["v1"]).await;
+    let moved = setup.push(SOURCE, "prod/app", "newer", &["v3"]).await;
+    let older = setup.push(NEAR, "prod/app", "older", &["v3"]).await;
     // With its digest there, and without its tag.
-    stage.push(SOURCE, "prod/app", "retagged", &["v4"]).await;
-    stage.push(NEAR, "prod/app", "retagged", &[]).await;
+    setup.push(SOURCE, "prod/app", "retagged", &["v4"]).await;
+    setup.push(NEAR, "prod/app", "retagged", &[]).await;
     // What refers to an image: an OCI referrer, cosign's tag, and a referrer of a referrer.
-    let signed = stage.push_to(&[NEAR], "prod/app", "signed", &["v5", "stable"]).await;
-    let sbom = stage.put(SOURCE, "prod/app", &image("sbom", &["sbom"], Some(&signed)), &["sbom"], &[]).await;
-    stage.put(SOURCE, "prod/app", &image("of sbom", &["s"], Some(&sbom)), &["s"], &[]).await;
-    let of_old = stage.push_to(&[NEAR], "prod/app", "signed by tag", &["v6"]).await;
-    stage.push(SOURCE, "prod/app", "signature", &[&cosign(&of_old, "sig")]).await;
+    let signed = setup.push_to(&[NEAR], "prod/app", "signed", &["v5", "stable"]).await;
+    let sbom = setup.put(SOURCE, "prod/app", &image("sbom", &["sbom"], Some(&signed)), &["sbom"], &[]).await;
+    setup.put(SOURCE, "prod/app", &image("of sbom", &["s"], Some(&sbom)), &["s"], &[]).await;
+    let of_old = setup.push_to(&[NEAR], "prod/app", "signed by tag", &["v6"]).await;
+    setup.push(SOURCE, "prod/app", "signature", &[&cosign(&of_old, "sig")]).await;
     // All that refers to it is there.
-    let whole = stage.push_to(&[NEAR], "prod/app", "whole", &["v7"]).await;
+    let whole = setup.push_to(&[NEAR], "prod/app", "whole", &["v7"]).await;
     for region in [SOURCE, NEAR] {
-        stage.put(region, "prod/app", &image("its", &["its"], Some(&whole)), &["its"], &[]).await;
-        stage.push(region, "prod/app", "its att", &[&cosign(&whole, "att")]).await;
+        setup.put(region, "prod/app", &image("its", &["its"], Some(&whole)), &["its"], &[]).await;
+        setup.push(region, "prod/app", "its att", &[&cosign(&whole, "att")]).await;
     }
     // Of what is missing, no referrer is told by itself.
-    stage.put(SOURCE, "prod/app", &image("m", &["m"], Some(&missing)), &["m"], &[]).await;
+    setup.put(SOURCE, "prod/app", &image("m", &["m"], Some(&missing)), &["m"], &[]).await;
 
-    let rules = json!({"releases": rule(json!({"repositories": only(&["prod/*"]), "tags": {"include": ["v*", "stable"], "exclude": ["*-rc*"]}}))});
-    let (state, items) = stage.find(&rules, json!({})).await;
+    let rules = json!({"releases": rule(&json!({"repositories": only(&["prod/*"]), "tags": {"include": ["v*", "stable"], "exclude": ["*-rc*"]}}))});
+    let (state, items) = setup.find(&rules, json!({})).await;
     assert_eq!(
         told(&items),
         set(&[
@@ -397,20 +397,20 @@ async fn every_kind_of_difference_is_told_and_nothing_else() {
 
 #[tokio::test]
 async fn where_a_rule_renames_or_shares_a_target_each_is_asked_once() {
-    let stage = Stage::set().await;
+    let setup = Setup::start().await;
     for repository in ["prod/app", "prod/web"] {
-        stage.push(SOURCE, repository, "one", &["v1"]).await;
-        stage.push(SOURCE, repository, "two", &["v2"]).await;
-        stage.push(FAR, repository, "one", &["v1"]).await;
+        setup.push(SOURCE, repository, "one", &["v1"]).await;
+        setup.push(SOURCE, repository, "two", &["v2"]).await;
+        setup.push(FAR, repository, "one", &["v1"]).await;
     }
-    stage.push(NEAR, "mirror/prod/app", "one", &["v1"]).await;
-    stage.push(NEAR, "mirror/prod/app", "two", &["v2"]).await;
+    setup.push(NEAR, "mirror/prod/app", "one", &["v1"]).await;
+    setup.push(NEAR, "mirror/prod/app", "two", &["v2"]).await;
     let rules = json!({
-        "mirror": rule(json!({"targets": [{"region": NEAR, "repository": {"prefix": "mirror/"}}, {"region": FAR}]})),
-        "first": rule(json!({"tags": only(&["v1"]), "targets": [{"region": FAR}, {"region": THIRD, "repository": {"replacePrefix": {"from": "prod/", "to": "dr/"}}}]})),
+        "mirror": rule(&json!({"targets": [{"region": NEAR, "repository": {"prefix": "mirror/"}}, {"region": FAR}]})),
+        "first": rule(&json!({"tags": only(&["v1"]), "targets": [{"region": FAR}, {"region": THIRD, "repository": {"replacePrefix": {"from": "prod/", "to": "dr/"}}}]})),
     });
-    stage.ecr.reset_stats();
-    let (state, items) = stage.find(&rules, json!({})).await;
+    setup.ecr.reset_stats();
+    let (state, items) = setup.find(&rules, json!({})).await;
     assert_eq!(
         told(&items),
         set(&[
@@ -423,9 +423,9 @@ async fn where_a_rule_renames_or_shares_a_target_each_is_asked_once() {
         ])
     );
     let calls = |calls: &[(&str, u64)]| calls.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
-    assert_eq!(stage.calls(SOURCE), calls(&[("DescribeImages", 2), ("DescribeRepositories", 1)]));
+    assert_eq!(setup.calls(SOURCE), calls(&[("DescribeImages", 2), ("DescribeRepositories", 1)]));
     for region in [NEAR, FAR, THIRD] {
-        assert_eq!(stage.calls(region), calls(&[("DescribeImages", 2)]), "{region}: once, whatever the rules");
+        assert_eq!(setup.calls(region), calls(&[("DescribeImages", 2)]), "{region}: once, whatever the rules");
     }
     assert_eq!(state.totals.len(), 4, "by rule and target: {:?}", state.totals);
     assert_eq!(state.images, 4);
@@ -433,17 +433,17 @@ async fn where_a_rule_renames_or_shares_a_target_each_is_asked_once() {
 
 #[tokio::test]
 async fn a_request_narrows_what_is_compared() {
-    let stage = Stage::set().await;
+    let setup = Setup::start().await;
     let (mut digests, mut times) = (Vec::new(), Vec::new());
     for (name, tags) in [("a", &["v1", "v1.0"][..]), ("b", &["v2"]), ("c", &["dev"])] {
-        digests.push(stage.push(SOURCE, "prod/app", name, tags).await);
+        digests.push(setup.push(SOURCE, "prod/app", name, tags).await);
         tokio::time::sleep(Duration::from_millis(20)).await;
         times.push(Timestamp::now());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    stage.push(SOURCE, "test/app", "d", &["v9"]).await;
-    stage.push(SOURCE, "test/app", "e", &[]).await;
-    let rules = json!({"all": rule(json!({"untagged": true})), "releases": rule(json!({"tags": only(&["v*"])}))});
+    setup.push(SOURCE, "test/app", "d", &["v9"]).await;
+    setup.push(SOURCE, "test/app", "e", &[]).await;
+    let rules = json!({"all": rule(&json!({"untagged": true})), "releases": rule(&json!({"tags": only(&["v*"])}))});
     let untagged = format!("@{}", Digest::of(image("e", &["e"], None).to_string().as_bytes()));
     let all = ["prod/app:v1", "prod/app:v1.0", "prod/app:v2", "prod/app:dev", "test/app:v9"].map(str::to_owned);
     let everything: BTreeSet<String> = all.into_iter().chain([format!("test/app{untagged}")]).collect();
@@ -469,8 +469,8 @@ async fn a_request_narrows_what_is_compared() {
     .enumerate()
     {
         let round = u32::try_from(number).unwrap() + 1;
-        stage.pass(&rules, &request, (round, false)).await;
-        let items = stage.items(&format!("runs/run-1/{round}/"));
+        setup.pass(&rules, &request, (round, false)).await;
+        let items = setup.items(&format!("runs/run-1/{round}/"));
         let named = |item: &Item| {
             let tag = item.tag.as_ref().map(|tag| format!(":{tag}")).unwrap_or_default();
             let digest = item.digest.as_ref().map(|digest| format!("@{digest}")).unwrap_or_default();
@@ -482,8 +482,8 @@ async fn a_request_narrows_what_is_compared() {
 
 #[tokio::test]
 async fn a_request_that_cannot_be_met_is_refused_with_its_field() {
-    let stage = Stage::set().await;
-    let rules = json!({"all": rule(json!({})), "broken": {"repositories": 1}});
+    let setup = Setup::start().await;
+    let rules = json!({"all": rule(&json!({})), "broken": {"repositories": 1}});
     for (request, field) in [
         (json!({"mode": "mend"}), "input.mode"),
         (json!({"modes": "audit"}), "unknown field `modes`"),
@@ -500,44 +500,44 @@ async fn a_request_that_cannot_be_met_is_refused_with_its_field() {
         (json!({"rules": ["all"], "pricePerGb": -1}), "input.pricePerGb"),
         (json!("audit"), "input."),
     ] {
-        let error = diagnostic(&stage.call(&rules, &request, (1, false), far()).await.unwrap_err());
+        let error = diagnostic(&setup.call(&rules, &request, (1, false), far()).await.unwrap_err());
         assert_eq!(error.error_type, "InvalidInput", "{request}");
         assert!(error.error_message.contains(field), "{request}: {}", error.error_message);
     }
-    assert_eq!(stage.s3.keys(BUCKET), [] as [&str; 0], "nothing is begun");
+    assert_eq!(setup.s3.keys(BUCKET), [] as [&str; 0], "nothing is begun");
 }
 
 #[tokio::test]
 async fn lists_of_any_length_are_read_page_by_page() {
-    let stage = Stage::set().await;
+    let setup = Setup::start().await;
     for region in [SOURCE, NEAR] {
-        stage.fill(region, "prod/app", 1100).await;
+        setup.fill(region, "prod/app", 1100).await;
     }
-    stage.make(FAR, "prod/app").await;
-    let rules = json!({"all": rule(json!({"targets": [{"region": NEAR}, {"region": FAR}]}))});
-    stage.ecr.reset_stats();
-    let (state, items) = stage.find(&rules, json!({})).await;
+    setup.make(FAR, "prod/app").await;
+    let rules = json!({"all": rule(&json!({"targets": [{"region": NEAR}, {"region": FAR}]}))});
+    setup.ecr.reset_stats();
+    let (state, items) = setup.find(&rules, json!({})).await;
     assert_eq!((items.len(), state.parts, state.images), (1100, 2, 1100));
     assert_eq!(told(&items).len(), 1100, "all in one of the targets");
     assert!(items.iter().all(|item| item.differences.len() == 1 && item.differences[0].region.as_str() == FAR));
     for (region, calls) in [(SOURCE, 2), (NEAR, 2), (FAR, 1)] {
-        assert_eq!(stage.ecr.stats().calls(region, "DescribeImages"), calls, "{region}");
+        assert_eq!(setup.ecr.stats().calls(region, "DescribeImages"), calls, "{region}");
     }
 }
 
 #[tokio::test]
 async fn what_cannot_be_asked_of_a_target_stops_no_other() {
-    let stage = Stage::set().await;
+    let setup = Setup::start().await;
     for repository in ["prod/app", "prod/web"] {
-        stage.push(SOURCE, repository, "one", &["v1"]).await;
+        setup.push(SOURCE, repository, "one", &["v1"]).await;
     }
     let role = json!({"region": THIRD, "registryId": "210987654321", "roleArn": "arn:aws:iam::210987654321:role/none"});
-    stage.ecr.fault(Fault::new("DescribeImages", 400, "AccessDeniedException").in_region(FAR).for_ever());
+    setup.ecr.fault(Fault::new("DescribeImages", 400, "AccessDeniedException").in_region(FAR).for_ever());
     let rules = json!({
-        "all": rule(json!({"targets": [{"region": FAR}, {"region": NEAR}, role]})),
-        "renamed": rule(json!({"targets": [{"region": NEAR, "repository": {"replacePrefix": {"from": "x/", "to": ""}}}]})),
+        "all": rule(&json!({"targets": [{"region": FAR}, {"region": NEAR}, role]})),
+        "renamed": rule(&json!({"targets": [{"region": NEAR, "repository": {"replacePrefix": {"from": "x/", "to": ""}}}]})),
     });
-    let (state, items) = stage.find(&rules, json!({})).await;
+    let (state, items) = setup.find(&rules, json!({})).await;
     assert_eq!(
         told(&items),
         set(&["all prod/app:v1 eu-west-1/prod/app MISSING", "all prod/web:v1 eu-west-1/prod/web MISSING"])
@@ -562,56 +562,56 @@ async fn what_cannot_be_asked_of_a_target_stops_no_other() {
 
 #[tokio::test]
 async fn a_source_that_cannot_be_read_fails_by_name_and_goes_on_where_it_was() {
-    let stage = Stage::set().await;
+    let setup = Setup::start().await;
     for repository in ["prod/a", "prod/b", "prod/c"] {
-        stage.push(SOURCE, repository, "one", &["v1"]).await;
+        setup.push(SOURCE, repository, "one", &["v1"]).await;
     }
-    let rules = json!({"all": rule(json!({}))});
-    stage
+    let rules = json!({"all": rule(&json!({}))});
+    setup
         .ecr
         .fault(Fault::new("DescribeImages", 500, "ServerException").in_region(SOURCE).in_repository("prod/c").times(3));
-    let error = stage.call(&rules, &json!({}), (1, false), far()).await.unwrap_err();
+    let error = setup.call(&rules, &json!({}), (1, false), far()).await.unwrap_err();
     assert_eq!(error.name().as_str(), "RegistryUnavailable");
     assert!(error.to_string().contains("DescribeImages on prod/c in eu-central-1"), "{error}");
-    stage.ecr.reset_stats();
-    let (state, items) = stage.find(&rules, json!({})).await;
+    setup.ecr.reset_stats();
+    let (state, items) = setup.find(&rules, json!({})).await;
     assert_eq!((state.repositories, items.len()), (3, 3));
-    let again = stage.calls(SOURCE);
+    let again = setup.calls(SOURCE);
     assert_eq!((again.get("DescribeImages"), again.get("DescribeRepositories")), (Some(&1), None), "{again:?}");
     // What is done is not done again.
-    stage.ecr.reset_stats();
-    assert_eq!(stage.find(&rules, json!({})).await, (state, items));
-    assert_eq!(stage.calls(SOURCE), BTreeMap::new());
+    setup.ecr.reset_stats();
+    assert_eq!(setup.find(&rules, json!({})).await, (state, items));
+    assert_eq!(setup.calls(SOURCE), BTreeMap::new());
 }
 
 #[tokio::test]
 async fn a_call_that_is_lost_at_any_write_is_done_again_to_the_same_end() {
-    let stage = Stage::set().await;
-    stage.fill(SOURCE, "prod/large", 1200).await;
+    let setup = Setup::start().await;
+    setup.fill(SOURCE, "prod/large", 1200).await;
     for repository in ["prod/b", "prod/c", "prod/last"] {
-        stage.push(SOURCE, repository, "one", &["v1"]).await;
+        setup.push(SOURCE, repository, "one", &["v1"]).await;
     }
-    let rules = json!({"all": rule(json!({"targets": [{"region": NEAR}, {"region": FAR}]}))});
-    let (whole, items) = stage.find(&rules, json!({})).await;
+    let rules = json!({"all": rule(&json!({"targets": [{"region": NEAR}, {"region": FAR}]}))});
+    let (whole, items) = setup.find(&rules, json!({})).await;
     assert_eq!(items.len(), 1203);
     let mut lost = 0;
     for round in 2.. {
         // A write, and its attempts.
-        stage.s3.take_writes(Some(round as usize - 2));
-        let result = stage.call(&rules, &json!({}), (round, false), far()).await;
+        setup.s3.take_writes(Some(round as usize - 2));
+        let result = setup.call(&rules, &json!({}), (round, false), far()).await;
         let is_lost = result.is_err();
         if let Err(error) = result {
             lost += 1;
             assert_eq!(error.name().as_str(), "ReportUndelivered", "{error}");
             // Less is there to be found by then: what was written for it is not there in the end.
-            stage.s3.take_writes(None);
-            stage.pass(&rules, &json!({}), (round, false)).await;
+            setup.s3.take_writes(None);
+            setup.pass(&rules, &json!({}), (round, false)).await;
         }
         let prefix = format!("runs/run-1/{round}/");
-        let state = stage.state(&prefix);
+        let state = setup.state(&prefix);
         let totals = |state: &State| (state.totals.clone(), state.items, state.images, state.repositories);
         assert_eq!(totals(&state), totals(&whole), "{round}");
-        assert_eq!(told(&stage.items(&prefix)), told(&items), "{round}");
+        assert_eq!(told(&setup.items(&prefix)), told(&items), "{round}");
         if !is_lost {
             break;
         }
@@ -621,26 +621,26 @@ async fn a_call_that_is_lost_at_any_write_is_done_again_to_the_same_end() {
 
 #[tokio::test]
 async fn what_a_lost_call_wrote_is_not_there_when_less_differs() {
-    let stage = Stage::set().await;
-    let digest = stage.push(SOURCE, "prod/app", "one", &["v1"]).await;
-    let rules = json!({"all": rule(json!({}))});
+    let setup = Setup::start().await;
+    let digest = setup.push(SOURCE, "prod/app", "one", &["v1"]).await;
+    let rules = json!({"all": rule(&json!({}))});
     // The part is written, the state is not.
-    stage.s3.take_writes(Some(1));
-    stage.call(&rules, &json!({}), (1, false), far()).await.unwrap_err();
-    assert_eq!(stage.items("runs/run-1/1/").len(), 1);
-    stage.s3.take_writes(None);
-    stage.delete(SOURCE, "prod/app", &digest).await;
-    let (state, items) = stage.find(&rules, json!({})).await;
+    setup.s3.take_writes(Some(1));
+    setup.call(&rules, &json!({}), (1, false), far()).await.unwrap_err();
+    assert_eq!(setup.items("runs/run-1/1/").len(), 1);
+    setup.s3.take_writes(None);
+    setup.delete(SOURCE, "prod/app", &digest).await;
+    let (state, items) = setup.find(&rules, json!({})).await;
     assert_eq!((state.items, items), (0, vec![]));
 }
 
 #[tokio::test]
 async fn an_invocation_ends_before_its_deadline_and_the_next_one_goes_on() {
-    let stage = Stage::set().await;
+    let setup = Setup::start().await;
     for number in 0..12 {
-        stage.push(SOURCE, &format!("prod/app{number:02}"), "one", &["v1"]).await;
+        setup.push(SOURCE, &format!("prod/app{number:02}"), "one", &["v1"]).await;
     }
-    let rules = json!({"all": rule(json!({}))});
+    let rules = json!({"all": rule(&json!({}))});
     // Each look at the clock takes a minute.
     let (mut calls, mut found) = (0, None);
     while found.as_ref().is_none_or(|found: &Found| !found.done) {
@@ -649,7 +649,7 @@ async fn an_invocation_ends_before_its_deadline_and_the_next_one_goes_on() {
             let left = looks.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| Some(left.saturating_sub(1)));
             Duration::from_mins(left.unwrap_or_default())
         };
-        let next = stage.call(&rules, &json!({}), (1, false), Deadline::told_by(clock)).await.unwrap();
+        let next = setup.call(&rules, &json!({}), (1, false), Deadline::told_by(clock)).await.unwrap();
         calls += 1;
         assert!(!next.replicate && calls < 20, "{next:?}");
         let before = found.map_or(0, |found: Found| found.differences.items);
@@ -657,84 +657,84 @@ async fn an_invocation_ends_before_its_deadline_and_the_next_one_goes_on() {
         found = Some(next);
     }
     assert!(calls > 2, "{calls} calls");
-    assert_eq!(told(&stage.items("runs/run-1/1/")).len(), 12);
-    assert_eq!(stage.ecr.stats().calls(SOURCE, "DescribeRepositories"), 1);
+    assert_eq!(told(&setup.items("runs/run-1/1/")).len(), 12);
+    assert_eq!(setup.ecr.stats().calls(SOURCE, "DescribeRepositories"), 1);
     // One that has no time at all does not go on for ever.
     let error =
-        stage.call(&rules, &json!({}), (2, false), Deadline::told_by(|| Duration::from_secs(5))).await.unwrap_err();
+        setup.call(&rules, &json!({}), (2, false), Deadline::told_by(|| Duration::from_secs(5))).await.unwrap_err();
     assert_eq!(error.name().as_str(), "RegistryUnavailable");
 }
 
 #[tokio::test]
 async fn what_happens_while_it_runs_is_no_error() {
-    let stage = Stage::set().await;
+    let setup = Setup::start().await;
     for repository in ["prod/a", "prod/b", "prod/c"] {
-        stage.push_to(&[NEAR], repository, "one", &["v1"]).await;
-        stage.push(SOURCE, repository, "two", &["v2"]).await;
+        setup.push_to(&[NEAR], repository, "one", &["v1"]).await;
+        setup.push(SOURCE, repository, "two", &["v2"]).await;
     }
     let gone = Digest::of(image("two", &["two"], None).to_string().as_bytes());
     // Gone before it is listed; gone between the source's list and the target's.
-    stage.ecr.fault(
+    setup.ecr.fault(
         Fault::of("DescribeImages").in_region(SOURCE).in_repository("prod/a").meanwhile(Meanwhile::DeleteRepository),
     );
-    stage.ecr.fault(
+    setup.ecr.fault(
         Fault::of("DescribeImages")
             .in_region(SOURCE)
             .in_repository("prod/b")
             .meanwhile(Meanwhile::DeleteImage(gone.to_string())),
     );
-    stage.ecr.fault(
+    setup.ecr.fault(
         Fault::of("DescribeImages").in_region(NEAR).in_repository("prod/c").meanwhile(Meanwhile::DeleteRepository),
     );
-    let rules = json!({"all": rule(json!({}))});
-    let (state, items) = stage.find(&rules, json!({"mode": "repair"})).await;
+    let rules = json!({"all": rule(&json!({}))});
+    let (state, items) = setup.find(&rules, json!({"mode": "repair"})).await;
     assert_eq!(
         told(&items),
         set(&["all prod/c:v1 eu-west-1/prod/c MISSING", "all prod/c:v2 eu-west-1/prod/c MISSING"])
     );
     assert_eq!((state.repositories, state.problems), (3, vec![]));
     // What is pushed and moved from here on has its own events, and is no difference for the verification.
-    stage.push(SOURCE, "prod/b", "three", &["v3"]).await;
-    stage.push(SOURCE, "prod/b", "moved", &["v1"]).await;
-    stage.push(NEAR, "prod/c", "one", &["v1"]).await;
-    let found = stage.pass(&rules, &json!({"mode": "repair"}), (1, true)).await;
+    setup.push(SOURCE, "prod/b", "three", &["v3"]).await;
+    setup.push(SOURCE, "prod/b", "moved", &["v1"]).await;
+    setup.push(NEAR, "prod/c", "one", &["v1"]).await;
+    let found = setup.pass(&rules, &json!({"mode": "repair"}), (1, true)).await;
     assert!(!found.replicate);
     assert_eq!(found.differences.prefix, "runs/run-1/1/verification/differences/");
-    assert_eq!(told(&stage.items("runs/run-1/1/verification/")), set(&["all prod/c:v2 eu-west-1/prod/c MISSING"]));
-    assert_eq!(stage.items("runs/run-1/1/").len(), 2, "what was found stays");
+    assert_eq!(told(&setup.items("runs/run-1/1/verification/")), set(&["all prod/c:v2 eu-west-1/prod/c MISSING"]));
+    assert_eq!(setup.items("runs/run-1/1/").len(), 2, "what was found stays");
 }
 
 #[tokio::test]
 async fn a_verification_needs_what_it_verifies() {
-    let stage = Stage::set().await;
-    let error = stage.call(&json!({}), &json!({}), (1, true), far()).await.unwrap_err();
+    let setup = Setup::start().await;
+    let error = setup.call(&json!({}), &json!({}), (1, true), far()).await.unwrap_err();
     assert_eq!(error.to_string(), "there is no finished state at runs/run-1/1/state.json");
 }
 
 #[tokio::test]
 async fn an_image_without_a_tag_is_of_a_rule_that_says_so_unless_an_index_has_it() {
-    let stage = Stage::set().await;
+    let setup = Setup::start().await;
     let platform = image("platform", &["p"], None);
-    let of_index = stage.put(SOURCE, "prod/app", &platform, &["p"], &[]).await;
+    let of_index = setup.put(SOURCE, "prod/app", &platform, &["p"], &[]).await;
     let content = platform.to_string();
     let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [
         {"mediaType": OCI_MANIFEST, "digest": of_index.as_str(), "size": content.len()},
     ]});
-    stage.put(SOURCE, "prod/app", &index, &[], &["dev"]).await;
-    let lone = stage.push(SOURCE, "prod/app", "lone", &[]).await;
-    stage.push_to(&[NEAR], "prod/app", "there", &[]).await;
+    setup.put(SOURCE, "prod/app", &index, &[], &["dev"]).await;
+    let lone = setup.push(SOURCE, "prod/app", "lone", &[]).await;
+    setup.push_to(&[NEAR], "prod/app", "there", &[]).await;
     let rules = json!({
-        "untagged": rule(json!({"untagged": true, "tags": only(&["v*"])})),
-        "tagged": rule(json!({"tags": only(&["v*"])})),
+        "untagged": rule(&json!({"untagged": true, "tags": only(&["v*"])})),
+        "tagged": rule(&json!({"tags": only(&["v*"])})),
     });
-    let (_, items) = stage.find(&rules, json!({})).await;
+    let (_, items) = setup.find(&rules, json!({})).await;
     assert_eq!(told(&items), set(&[&format!("untagged prod/app@{lone} eu-west-1/prod/app MISSING")]));
-    assert_eq!(stage.calls(SOURCE)["BatchGetImage"], 1, "indexes are read once, where one without a tag is missing");
+    assert_eq!(setup.calls(SOURCE)["BatchGetImage"], 1, "indexes are read once, where one without a tag is missing");
 }
 
 #[tokio::test]
 async fn what_refers_to_a_platform_goes_where_the_platform_is() {
-    let stage = Stage::set().await;
+    let setup = Setup::start().await;
     let platform = image("platform", &["p"], None);
     let index = |digest: &Digest| {
         json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [
@@ -742,16 +742,16 @@ async fn what_refers_to_a_platform_goes_where_the_platform_is() {
         ]})
     };
     for region in [SOURCE, NEAR] {
-        let digest = stage.put(region, "prod/app", &platform, &["p"], &[]).await;
-        stage.put(region, "prod/app", &index(&digest), &[], &["v1"]).await;
+        let digest = setup.put(region, "prod/app", &platform, &["p"], &[]).await;
+        setup.put(region, "prod/app", &index(&digest), &[], &["v1"]).await;
     }
-    stage.make(FAR, "prod/app").await;
+    setup.make(FAR, "prod/app").await;
     let digest = Digest::of(platform.to_string().as_bytes());
-    let sbom = stage.put(SOURCE, "prod/app", &image("sbom", &["s"], Some(&digest)), &["s"], &[]).await;
+    let sbom = setup.put(SOURCE, "prod/app", &image("sbom", &["s"], Some(&digest)), &["s"], &[]).await;
     let signature = cosign(&digest, "sig");
-    stage.push(SOURCE, "prod/app", "signature", &[&signature]).await;
-    let rules = json!({"all": rule(json!({"tags": only(&["v*"]), "targets": [{"region": NEAR}, {"region": FAR}]}))});
-    let (_, items) = stage.find(&rules, json!({})).await;
+    setup.push(SOURCE, "prod/app", "signature", &[&signature]).await;
+    let rules = json!({"all": rule(&json!({"tags": only(&["v*"]), "targets": [{"region": NEAR}, {"region": FAR}]}))});
+    let (_, items) = setup.find(&rules, json!({})).await;
     assert_eq!(
         told(&items),
         set(&[
@@ -762,32 +762,32 @@ async fn what_refers_to_a_platform_goes_where_the_platform_is() {
         ])
     );
     // Of some tags, or some images, only what belongs to those.
-    stage.pass(&rules, &json!({"tags": ["v2"]}), (2, false)).await;
-    assert_eq!(stage.items("runs/run-1/2/"), []);
+    setup.pass(&rules, &json!({"tags": ["v2"]}), (2, false)).await;
+    assert_eq!(setup.items("runs/run-1/2/"), []);
 }
 
 #[tokio::test]
 async fn settings_are_held_where_they_are_synced() {
-    let stage = Stage::set().await;
+    let setup = Setup::start().await;
     for repository in ["prod/app", "prod/web", "prod/empty"] {
         for region in [SOURCE, NEAR, FAR] {
-            stage.make(region, repository).await;
+            setup.make(region, repository).await;
         }
     }
-    stage.push_to(&[NEAR, FAR], "prod/app", "one", &["v1"]).await;
-    stage.push_to(&[NEAR, FAR], "prod/app", "two", &["v2"]).await;
-    stage.push_to(&[FAR], "prod/web", "one", &["v1"]).await;
-    stage.push_to(&[NEAR, FAR], "prod/web", "two", &["v2"]).await;
-    let source = stage.client(SOURCE).await;
+    setup.push_to(&[NEAR, FAR], "prod/app", "one", &["v1"]).await;
+    setup.push_to(&[NEAR, FAR], "prod/app", "two", &["v2"]).await;
+    setup.push_to(&[FAR], "prod/web", "one", &["v1"]).await;
+    setup.push_to(&[NEAR, FAR], "prod/web", "two", &["v2"]).await;
+    let source = setup.client(SOURCE).await;
     for repository in ["prod/app", "prod/web", "prod/empty"] {
         let put = source.put_lifecycle_policy().repository_name(repository).lifecycle_policy_text(LIFECYCLE_POLICY);
         put.send().await.unwrap();
     }
-    let rules = json!({"all": rule(json!({
+    let rules = json!({"all": rule(&json!({
         "targets": [{"region": NEAR, "settings": "sync"}, {"region": FAR}],
         "repositorySettings": {"scanOnPush": true},
     }))});
-    let (state, items) = stage.find(&rules, json!({})).await;
+    let (state, items) = setup.find(&rules, json!({})).await;
     assert_eq!(
         told(&items),
         set(&[
@@ -803,34 +803,34 @@ async fn settings_are_held_where_they_are_synced() {
 
 #[tokio::test]
 async fn a_plan_weighs_each_blob_once_and_only_what_is_not_there() {
-    let stage = Stage::set().await;
+    let setup = Setup::start().await;
     let [base, one, two] = ["b".repeat(1000), "1".repeat(200), "2".repeat(30)];
     let first = image("first", &[&base, &one], None);
     let second = image("second", &[&base, &two], None);
-    stage.put(SOURCE, "prod/app", &first, &[&base, &one], &["v1", "v1.0"]).await;
-    stage.put(SOURCE, "prod/app", &second, &[&base, &two], &["v2"]).await;
+    setup.put(SOURCE, "prod/app", &first, &[&base, &one], &["v1", "v1.0"]).await;
+    setup.put(SOURCE, "prod/app", &second, &[&base, &two], &["v2"]).await;
     // A referrer, and a platform of an index, go with their image.
     let digest = Digest::of(second.to_string().as_bytes());
-    stage.put(SOURCE, "prod/app", &image("sbom", &["sbom!"], Some(&digest)), &["sbom!"], &[]).await;
+    setup.put(SOURCE, "prod/app", &image("sbom", &["sbom!"], Some(&digest)), &["sbom!"], &[]).await;
     let platform = image("platform", &[&base, "platform"], None);
     let content = platform.to_string();
-    let digest = stage.put(SOURCE, "prod/app", &platform, &[&base, "platform"], &[]).await;
+    let digest = setup.put(SOURCE, "prod/app", &platform, &[&base, "platform"], &[]).await;
     let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [
         {"mediaType": OCI_MANIFEST, "digest": digest.as_str(), "size": content.len()},
     ]});
-    stage.put(SOURCE, "prod/app", &index, &[], &["v3"]).await;
+    setup.put(SOURCE, "prod/app", &index, &[], &["v3"]).await;
     // In the far region are the first image without its second tag, and so its blobs.
-    stage.put(FAR, "prod/app", &first, &[&base, &one], &["v1"]).await;
+    setup.put(FAR, "prod/app", &first, &[&base, &one], &["v1"]).await;
     let rules = json!({
-        "all": rule(json!({"targets": [{"region": NEAR}, {"region": FAR}]})),
-        "also": rule(json!({"tags": only(&["v1"])})),
+        "all": rule(&json!({"targets": [{"region": NEAR}, {"region": FAR}]})),
+        "also": rule(&json!({"tags": only(&["v1"])})),
     });
-    stage.services.lock().unwrap().outputs = vec![
+    setup.services.lock().unwrap().outputs = vec![
         json!({"report": {"targets": [{"bytesCopied": 1000, "steps": {"copyLayersMs": 500}}]}}),
         json!({"nothingToDo": {}}),
     ];
-    stage.ecr.reset_stats();
-    let (state, items) = stage.find(&rules, json!({"mode": "plan", "pricePerGb": 0.02})).await;
+    setup.ecr.reset_stats();
+    let (state, items) = setup.find(&rules, json!({"mode": "plan", "pricePerGb": 0.02})).await;
     let bytes = |tag: &str, region: &str| {
         let item = items.iter().find(|item| item.rule == "all" && item.tag.as_ref().unwrap().as_str() == tag).unwrap();
         item.differences.iter().find(|it| it.region.as_str() == region).map(|it| it.bytes.unwrap_or_default())
@@ -848,24 +848,24 @@ async fn a_plan_weighs_each_blob_once_and_only_what_is_not_there() {
     let total: u64 = items.iter().flat_map(|item| &item.differences).filter_map(|it| it.bytes).sum();
     assert_eq!(total, 1245 + 43, "what items say is what it comes to");
     // The manifests of both levels are read once for both targets; a repository that is not there is asked for nothing.
-    assert_eq!(stage.calls(SOURCE)["BatchGetImage"], 2);
-    assert_eq!(stage.calls(NEAR).get("BatchCheckLayerAvailability"), None);
-    assert_eq!(stage.calls(FAR)["BatchCheckLayerAvailability"], 1);
+    assert_eq!(setup.calls(SOURCE)["BatchGetImage"], 2);
+    assert_eq!(setup.calls(NEAR).get("BatchCheckLayerAvailability"), None);
+    assert_eq!(setup.calls(FAR)["BatchCheckLayerAvailability"], 1);
 
     // By a given rate; and by none, without a price.
-    stage.pass(&rules, &json!({"mode": "plan", "bytesPerSecond": 1245}), (2, false)).await;
-    let transfer = &stage.state("runs/run-1/2/").transfers[0];
+    setup.pass(&rules, &json!({"mode": "plan", "bytesPerSecond": 1245}), (2, false)).await;
+    let transfer = &setup.state("runs/run-1/2/").transfers[0];
     assert_eq!((transfer.seconds, transfer.observed, transfer.cost), (Some(1.0), false, None));
-    stage.services.lock().unwrap().outputs.clear();
-    stage.pass(&rules, &json!({"mode": "plan"}), (3, false)).await;
-    assert_eq!(stage.state("runs/run-1/3/").transfers[0].seconds, None);
+    setup.services.lock().unwrap().outputs.clear();
+    setup.pass(&rules, &json!({"mode": "plan"}), (3, false)).await;
+    assert_eq!(setup.state("runs/run-1/3/").transfers[0].seconds, None);
 }
 
 #[tokio::test]
 async fn the_second_of_two_runs_says_so_and_ends() {
-    let stage = Stage::set().await;
-    stage.push(SOURCE, "prod/app", "one", &["v1"]).await;
-    let rules = json!({"all": rule(json!({}))});
+    let setup = Setup::start().await;
+    setup.push(SOURCE, "prod/app", "one", &["v1"]).await;
+    let rules = json!({"all": rule(&json!({}))});
     let other = |name: &str| EXECUTION.replace("run-1", name);
     // 2026-11-16T01:54:34.250Z, as the execution says that it began.
     let begun = 1_794_794_074.25;
@@ -877,33 +877,33 @@ async fn the_second_of_two_runs_says_so_and_ends() {
         // After a redrive, whoever is running was here first.
         (2, "run-2", begun + 1.0, true),
     ] {
-        stage.services.lock().unwrap().running = vec![(EXECUTION.to_owned(), begun), (other(name), started)];
-        let found = stage.pass(&rules, &json!({"mode": "repair"}), (round, false)).await;
+        setup.services.lock().unwrap().running = vec![(EXECUTION.to_owned(), begun), (other(name), started)];
+        let found = setup.pass(&rules, &json!({"mode": "repair"}), (round, false)).await;
         let expected = wins.then(|| other(name));
         assert_eq!(found.already_running, expected, "{round} {name} {started}");
         assert_eq!(found.replicate, !wins);
-        for key in stage.s3.keys(BUCKET) {
+        for key in setup.s3.keys(BUCKET) {
             assert!(!wins || !key.starts_with(&format!("runs/run-1/{round}/")), "nothing is begun: {key}");
         }
         if !wins {
-            break_off(&stage, round).await;
+            break_off(&setup, round).await;
         }
     }
 }
 
 /// Forgets a round.
-async fn break_off(stage: &Stage, round: u32) {
-    let config = sdk_config(&stage.s3.endpoint(), SOURCE).await;
+async fn break_off(setup: &Setup, round: u32) {
+    let config = sdk_config(&setup.s3.endpoint(), SOURCE).await;
     let bucket = shared::service::Bucket::new(&config, BUCKET.to_owned());
     bucket.delete_after(&format!("runs/run-1/{round}/"), "").await.unwrap();
 }
 
 /// A report held to its schema, as the event and the object have it.
-fn reported(stage: &Stage) -> (Value, Report) {
-    let event = stage.services.lock().unwrap().events.pop().unwrap();
+fn reported(setup: &Setup) -> (Value, Report) {
+    let event = setup.services.lock().unwrap().events.pop().unwrap();
     let detail: Value = serde_json::from_str(event["Detail"].as_str().unwrap()).unwrap();
     let schema: Value = serde_json::from_str(include_str!("../../docs/reconcile-report.schema.json")).unwrap();
-    let object = stage.s3.object(BUCKET, "runs/run-1/report.json").unwrap();
+    let object = setup.s3.object(BUCKET, "runs/run-1/report.json").unwrap();
     let object: Value = serde_json::from_slice(&object).unwrap();
     let validator = jsonschema::options().should_validate_formats(true).build(&schema).unwrap();
     for document in [&detail, &object] {
@@ -916,14 +916,14 @@ fn reported(stage: &Stage) -> (Value, Report) {
 
 #[tokio::test]
 async fn an_audit_is_reported_with_all_that_differs_and_does_not_fail() {
-    let stage = Stage::set().await;
-    stage.fill(SOURCE, "prod/app", 30).await;
-    stage.push_to(&[NEAR], "prod/web", "one", &["v1"]).await;
-    stage.ecr.fault(Fault::new("DescribeImages", 400, "AccessDeniedException").in_region(FAR).for_ever());
-    let rules = json!({"all": rule(json!({"targets": [{"region": NEAR}, {"region": FAR}]})), "none": rule(json!({"repositories": only(&["x"])}))});
-    stage.find(&rules, json!({})).await;
-    let output = stage.tell(1, 0).await.unwrap();
-    let (event, report) = reported(&stage);
+    let setup = Setup::start().await;
+    setup.fill(SOURCE, "prod/app", 30).await;
+    setup.push_to(&[NEAR], "prod/web", "one", &["v1"]).await;
+    setup.ecr.fault(Fault::new("DescribeImages", 400, "AccessDeniedException").in_region(FAR).for_ever());
+    let rules = json!({"all": rule(&json!({"targets": [{"region": NEAR}, {"region": FAR}]})), "none": rule(&json!({"repositories": only(&["x"])}))});
+    setup.find(&rules, json!({})).await;
+    let output = setup.tell(1, 0).await.unwrap();
+    let (event, report) = reported(&setup);
     assert_eq!(
         (&event["Source"], &event["DetailType"]),
         (&json!("ecr-replicator"), &json!("ECR Registry Reconcile Incomplete"))
@@ -963,26 +963,26 @@ async fn an_audit_is_reported_with_all_that_differs_and_does_not_fail() {
 
 #[tokio::test]
 async fn a_repair_that_leaves_something_fails_and_a_redrive_goes_on_with_that() {
-    let stage = Stage::set().await;
+    let setup = Setup::start().await;
     for (name, tag) in [("one", "v1"), ("two", "v2")] {
-        stage.push(SOURCE, "prod/app", name, &[tag]).await;
+        setup.push(SOURCE, "prod/app", name, &[tag]).await;
     }
-    let rules = json!({"all": rule(json!({}))});
+    let rules = json!({"all": rule(&json!({}))});
     let repair = json!({"mode": "repair"});
-    let found = stage.pass(&rules, &repair, (1, false)).await;
+    let found = setup.pass(&rules, &repair, (1, false)).await;
     assert!(found.replicate);
     // One arrives, the other's replication fails.
-    stage.push(NEAR, "prod/app", "one", &["v1"]).await;
-    let item = serde_json::to_value(&stage.items("runs/run-1/1/")[1]).unwrap();
+    setup.push(NEAR, "prod/app", "one", &["v1"]).await;
+    let item = serde_json::to_value(&setup.items("runs/run-1/1/")[1]).unwrap();
     let cause = json!({
         "ExecutionArn": "replication", "Status": "FAILED", "Error": "ReplicationIncomplete", "Cause": "eu-west-1: CopyLayers failed",
     });
-    stage.services.lock().unwrap().failed = vec![(item, "States.TaskFailed".to_owned(), cause.to_string())];
-    let unverified = stage.tell(1, 0).await.unwrap_err();
+    setup.services.lock().unwrap().failed = vec![(item, "States.TaskFailed".to_owned(), cause.to_string())];
+    let unverified = setup.tell(1, 0).await.unwrap_err();
     assert_eq!(unverified.to_string(), "there is no finished state at runs/run-1/1/verification/state.json");
-    stage.pass(&rules, &repair, (1, true)).await;
-    let error = stage.tell(1, 0).await.unwrap_err();
-    let (event, report) = reported(&stage);
+    setup.pass(&rules, &repair, (1, true)).await;
+    let error = setup.tell(1, 0).await.unwrap_err();
+    let (event, report) = reported(&setup);
     assert_eq!(event["DetailType"], "ECR Registry Reconcile Incomplete");
     assert_eq!((report.found, report.items), (2, 1));
     let [failure] = &report.failures[..] else { panic!("{:?}", report.failures) };
@@ -999,15 +999,15 @@ async fn a_repair_that_leaves_something_fails_and_a_redrive_goes_on_with_that() 
     assert_eq!(lines[2], "prod/app:v2: ReplicationIncomplete: eu-west-1: CopyLayers failed");
 
     // Redriven, it hands back; the next round finds what is left.
-    stage.services.lock().unwrap().redrives = 1;
-    assert_eq!(stage.tell(1, 0).await.unwrap(), Reported { reconcile: true, round: Some(2), report: None });
-    assert_eq!(stage.services.lock().unwrap().events, [] as [Value; 0]);
-    stage.pass(&rules, &repair, (2, false)).await;
-    assert_eq!(told_of(&stage, "runs/run-1/2/"), set(&["all prod/app:v2 eu-west-1/prod/app MISSING"]));
-    stage.push(NEAR, "prod/app", "two", &["v2"]).await;
-    stage.pass(&rules, &repair, (2, true)).await;
-    let output = stage.tell(2, 1).await.unwrap();
-    let (event, report) = reported(&stage);
+    setup.services.lock().unwrap().redrives = 1;
+    assert_eq!(setup.tell(1, 0).await.unwrap(), Reported { reconcile: true, round: Some(2), report: None });
+    assert_eq!(setup.services.lock().unwrap().events, [] as [Value; 0]);
+    setup.pass(&rules, &repair, (2, false)).await;
+    assert_eq!(told_of(&setup, "runs/run-1/2/"), set(&["all prod/app:v2 eu-west-1/prod/app MISSING"]));
+    setup.push(NEAR, "prod/app", "two", &["v2"]).await;
+    setup.pass(&rules, &repair, (2, true)).await;
+    let output = setup.tell(2, 1).await.unwrap();
+    let (event, report) = reported(&setup);
     assert_eq!(event["DetailType"], "ECR Registry Reconcile Complete");
     assert!(report.complete && output.report.is_some());
     assert_eq!(
@@ -1016,17 +1016,17 @@ async fn a_repair_that_leaves_something_fails_and_a_redrive_goes_on_with_that() 
     );
 }
 
-fn told_of(stage: &Stage, prefix: &str) -> BTreeSet<String> {
-    told(&stage.items(prefix))
+fn told_of(setup: &Setup, prefix: &str) -> BTreeSet<String> {
+    told(&setup.items(prefix))
 }
 
 #[tokio::test]
 async fn a_repair_of_nothing_needs_no_verification() {
-    let stage = Stage::set().await;
-    stage.push_to(&[NEAR], "prod/app", "one", &["v1"]).await;
-    let rules = json!({"all": rule(json!({}))});
-    let found = stage.pass(&rules, &json!({"mode": "repair"}), (1, false)).await;
+    let setup = Setup::start().await;
+    setup.push_to(&[NEAR], "prod/app", "one", &["v1"]).await;
+    let rules = json!({"all": rule(&json!({}))});
+    let found = setup.pass(&rules, &json!({"mode": "repair"}), (1, false)).await;
     assert!(!found.replicate);
-    let output = stage.tell(1, 0).await.unwrap();
+    let output = setup.tell(1, 0).await.unwrap();
     assert_eq!(output.report.unwrap().summary, "1 images in 1 repositories were compared: nothing differs.");
 }

@@ -325,7 +325,7 @@ impl Run<'_> {
             match timeout(time, comparisons.next()).await {
                 Err(_) => return Ok(Ended::OutOfTime),
                 Ok(None) => return Ok(Ended::Done),
-                Ok(Some(compared)) if has_failed(&compared) && self.deadline.remaining() < LATE => {
+                Ok(Some(ended)) if has_failed(&ended) && self.deadline.remaining() < LATE => {
                     return Ok(Ended::OutOfTime);
                 }
                 Ok(Some(Err(error))) => return Ok(Ended::Failed(error.into())),
