@@ -8,10 +8,16 @@ locals {
     metric => "'{${local.metric_namespace},Deployment,Region} MetricName=\"${metric}\" Deployment=\"${var.name}\"'"
   }
 
+  drift_search = "'{${local.metric_namespace},Deployment,Region,Rule} MetricName=\"Drift\" Deployment=\"${var.name}\"'"
+
   # AWS/States has the metrics of one state machine, AWS/Lambda those of each function.
   states_metric = {
     for metric in ["ExecutionsStarted", "ExecutionsSucceeded", "ExecutionsFailed", "ExecutionsTimedOut", "ExecutionsAborted", "ExecutionTime", "ExecutionThrottled"] :
     metric => ["AWS/States", metric, "StateMachineArn", local.state_machine_arn]
+  }
+  reconcile_metric = {
+    for metric in ["ExecutionsStarted", "ExecutionsSucceeded", "ExecutionsFailed", "ExecutionsTimedOut", "ExecutionsAborted"] :
+    metric => ["AWS/States", metric, "StateMachineArn", local.reconcile_arn]
   }
 
   dashboard_rows = [
@@ -99,6 +105,22 @@ locals {
         unit  = "events"
         series = [
           ["AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", local.dead_letter_queue_name, { label = "waiting", stat = "Maximum", color = "#d62728" }],
+        ]
+      },
+    ],
+    [
+      {
+        title  = "Drift by rule and region: images that differ, as each run found it"
+        unit   = "images"
+        series = [[{ expression = "SEARCH(${local.drift_search}, 'Maximum', 3600)", label = "$${PROP('Dim.Rule')} $${PROP('Dim.Region')}" }]]
+      },
+      {
+        title = "Runs of reconcile-registry"
+        unit  = "executions"
+        series = [
+          for metric, color in {
+            ExecutionsStarted = "#1f77b4", ExecutionsSucceeded = "#2ca02c", ExecutionsFailed = "#d62728", ExecutionsTimedOut = "#ff7f0e", ExecutionsAborted = "#7f7f7f"
+          } : concat(local.reconcile_metric[metric], [{ label = trimprefix(metric, "Executions"), color = color, stat = "Sum" }])
         ]
       },
     ],

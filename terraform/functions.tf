@@ -22,6 +22,16 @@ locals {
       memory_mb       = 256
       timeout_seconds = 300
     }
+    find-differences = {
+      description     = "Compares the source's images with those of every target, page by page"
+      memory_mb       = 512
+      timeout_seconds = 900
+    }
+    report-differences = {
+      description     = "Reports what differs, and fails the execution if a repair left something"
+      memory_mb       = 256
+      timeout_seconds = 60
+    }
     report = {
       description     = "Reports how a round went for each target, and fails the execution if one failed"
       memory_mb       = 256
@@ -34,8 +44,13 @@ locals {
       MAX_SHARDS = tostring(var.copy_layers.max_shards)
       UPLOADS    = var.copy_layers.uploads
     }
-    # What its metrics are of.
-    report = { DEPLOYMENT = var.name }
+    find-differences = {
+      BUCKET          = local.runs_bucket_name
+      REPLICATION_ARN = local.state_machine_arn
+    }
+    # What their metrics are of.
+    report             = { DEPLOYMENT = var.name }
+    report-differences = { BUCKET = local.runs_bucket_name, DEPLOYMENT = var.name }
   }
 
   packages = { for function in keys(local.functions) : function => "${local.package_dir}/${function}/bootstrap.zip" }

@@ -19,6 +19,8 @@ locals {
   target_role_arns = sort(distinct([for target in local.targets : target.role_arn if target.role_arn != null]))
   creating_regions = sort(distinct([for target in local.creating_targets : target.region]))
 
+  synced_targets = [for target in local.targets : target if target.settings == "sync"]
+
   target_patterns = {
     for purpose, targets in {
       written   = local.roleless_targets
@@ -205,16 +207,102 @@ locals {
         Sid      = "CountRedrives"
         Effect   = "Allow"
         Action   = ["states:DescribeExecution"]
-        Resource = ["arn:${local.partition}:states:${local.source_region}:${local.account_id}:execution:${local.state_machine_name}:*"]
+        Resource = [local.execution_arns.replicate]
+      },
+      local.publish_report,
+    ]
+
+    find-differences = [
+      # A list has all repositories of the registry, so IAM asks for all of them.
+      {
+        Sid      = "ListSource"
+        Effect   = "Allow"
+        Action   = ["ecr:DescribeRepositories"]
+        Resource = ["${module.rules.source_arn_prefix}*"]
       },
       {
-        Sid       = "PublishReport"
-        Effect    = "Allow"
-        Action    = ["events:PutEvents"]
-        Resource  = ["arn:${local.partition}:events:${local.source_region}:${local.account_id}:event-bus/default"]
-        Condition = { StringEquals = { "events:source" = "ecr-replicator" } }
+        Sid    = "ReadSource"
+        Effect = "Allow"
+        Action = concat(
+          ["ecr:BatchGetImage", "ecr:DescribeImages"],
+          length(local.synced_targets) > 0 ? local.read_settings : [],
+        )
+        Resource = local.source_repository_arns
+      },
+      # What a target has; and, for a plan, which layers.
+      {
+        Sid      = "ReadTarget"
+        Effect   = "Allow"
+        Action   = ["ecr:BatchCheckLayerAvailability", "ecr:DescribeImages"]
+        Resource = local.target_repository_arns.written
+      },
+      {
+        Sid      = "ReadSyncedTarget"
+        Effect   = "Allow"
+        Action   = concat(["ecr:DescribeRepositories"], local.read_settings)
+        Resource = local.target_repository_arns.synced
+      },
+      local.assume_target_roles,
+      {
+        Sid      = "KeepRuns"
+        Effect   = "Allow"
+        Action   = ["s3:DeleteObject", "s3:GetObject", "s3:PutObject"]
+        Resource = ["${local.runs_bucket_arn}/runs/*"]
+      },
+      local.list_runs,
+      # Whether a run is under way, and, for a plan, how fast images went.
+      {
+        Sid      = "FindExecutions"
+        Effect   = "Allow"
+        Action   = ["states:ListExecutions"]
+        Resource = [local.reconcile_arn, local.state_machine_arn]
+      },
+      {
+        Sid      = "ReadReplications"
+        Effect   = "Allow"
+        Action   = ["states:DescribeExecution"]
+        Resource = [local.execution_arns.replicate]
       },
     ]
+
+    report-differences = [
+      {
+        Sid      = "KeepReports"
+        Effect   = "Allow"
+        Action   = ["s3:GetObject", "s3:PutObject"]
+        Resource = ["${local.runs_bucket_arn}/runs/*"]
+      },
+      local.list_runs,
+      {
+        Sid      = "CountRedrives"
+        Effect   = "Allow"
+        Action   = ["states:DescribeExecution", "states:ListMapRuns"]
+        Resource = [local.execution_arns.reconcile]
+      },
+      {
+        Sid      = "FindFailedChildren"
+        Effect   = "Allow"
+        Action   = ["states:ListExecutions"]
+        Resource = ["${local.states_arn_prefix}:mapRun:${local.reconcile_name}/*:*"]
+      },
+      {
+        Sid      = "ReadFailedChildren"
+        Effect   = "Allow"
+        Action   = ["states:DescribeExecution"]
+        Resource = [local.execution_arns.children]
+      },
+      local.publish_report,
+    ]
+  }
+
+  # Beside DescribeRepositories, which tells some of them.
+  read_settings = ["ecr:GetLifecyclePolicy", "ecr:GetRepositoryPolicy", "ecr:ListTagsForResource"]
+
+  # A Map's child executions are those of a state machine that is named after both.
+  execution_arns = {
+    replicate = "${local.states_arn_prefix}:execution:${local.state_machine_name}:*"
+    reconcile = "${local.states_arn_prefix}:execution:${local.reconcile_name}:*"
+    children  = "${local.states_arn_prefix}:execution:${local.reconcile_name}/*:*"
   }
 
   assume_target_roles = {
@@ -222,6 +310,22 @@ locals {
     Effect   = "Allow"
     Action   = ["sts:AssumeRole"]
     Resource = local.target_role_arns
+  }
+
+  # Without it, an object that is not there is one that is forbidden.
+  list_runs = {
+    Sid      = "ListRuns"
+    Effect   = "Allow"
+    Action   = ["s3:ListBucket"]
+    Resource = [local.runs_bucket_arn]
+  }
+
+  publish_report = {
+    Sid       = "PublishReport"
+    Effect    = "Allow"
+    Action    = ["events:PutEvents"]
+    Resource  = ["arn:${local.partition}:events:${local.source_region}:${local.account_id}:event-bus/default"]
+    Condition = { StringEquals = { "events:source" = "ecr-replicator" } }
   }
 
   function_policies = {
@@ -245,45 +349,112 @@ locals {
     })
   }
 
-  state_machine_policy = jsonencode({
-    Version = "2012-10-17"
-    Statement = [
-      {
-        Sid      = "InvokeFunctions"
-        Effect   = "Allow"
-        Action   = ["lambda:InvokeFunction"]
-        Resource = values(local.alias_arns)
-      },
-      # Log delivery belongs to the account, not to a log group: IAM knows no resource for these actions.
-      {
-        Sid    = "DeliverLogs"
-        Effect = "Allow"
-        Action = [
-          "logs:CreateLogDelivery",
-          "logs:DeleteLogDelivery",
-          "logs:DescribeLogGroups",
-          "logs:DescribeResourcePolicies",
-          "logs:GetLogDelivery",
-          "logs:ListLogDeliveries",
-          "logs:PutResourcePolicy",
-          "logs:UpdateLogDelivery",
-        ]
-        Resource = "*"
-      },
-      # Nor does it know one for a trace; the state machine is what decides whether there is one.
-      {
-        Sid    = "Trace"
-        Effect = "Allow"
-        Action = [
-          "xray:GetSamplingRules",
-          "xray:GetSamplingTargets",
-          "xray:PutTelemetryRecords",
-          "xray:PutTraceSegments",
-        ]
-        Resource = "*"
-      },
-    ]
-  })
+  # The functions that each state machine runs.
+  state_machine_functions = {
+    replicate = ["copy-layers", "ensure-repo", "put-manifest", "report", "resolve-image"]
+    reconcile = ["find-differences", "report-differences"]
+  }
+
+  state_machine_policies = {
+    for machine, statements in { replicate = [], reconcile = local.reconcile_statements } : machine => jsonencode({
+      Version = "2012-10-17"
+      Statement = concat(
+        [{
+          Sid      = "InvokeFunctions"
+          Effect   = "Allow"
+          Action   = ["lambda:InvokeFunction"]
+          Resource = [for function in local.state_machine_functions[machine] : local.alias_arns[function]]
+        }],
+        statements,
+        local.observed_statements,
+      )
+    })
+  }
+
+  reconcile_statements = [
+    {
+      Sid      = "StartReplications"
+      Effect   = "Allow"
+      Action   = ["states:StartExecution"]
+      Resource = [local.state_machine_arn]
+    },
+    {
+      Sid      = "FollowReplications"
+      Effect   = "Allow"
+      Action   = ["states:DescribeExecution", "states:StopExecution"]
+      Resource = [local.execution_arns.replicate]
+    },
+    # By a rule that Step Functions makes for itself, it hears of their ends.
+    {
+      Sid      = "HearOfReplications"
+      Effect   = "Allow"
+      Action   = ["events:DescribeRule", "events:PutRule", "events:PutTargets"]
+      Resource = ["arn:${local.partition}:events:${local.source_region}:${local.account_id}:rule/StepFunctionsGetEventsForStepFunctionsExecutionRule"]
+    },
+    # A Map starts, follows and redrives its children in the name of its own state machine.
+    {
+      Sid      = "StartChildren"
+      Effect   = "Allow"
+      Action   = ["states:StartExecution"]
+      Resource = [local.reconcile_arn]
+    },
+    {
+      Sid      = "FollowChildren"
+      Effect   = "Allow"
+      Action   = ["states:DescribeExecution", "states:StopExecution"]
+      Resource = [local.execution_arns.reconcile, local.execution_arns.children]
+    },
+    {
+      Sid      = "RedriveChildren"
+      Effect   = "Allow"
+      Action   = ["states:RedriveExecution"]
+      Resource = [local.execution_arns.children]
+    },
+    # It reads the lists, and writes what the children came to.
+    {
+      Sid      = "ReadLists"
+      Effect   = "Allow"
+      Action   = ["s3:ListBucket"]
+      Resource = [local.runs_bucket_arn]
+    },
+    {
+      Sid      = "KeepResults"
+      Effect   = "Allow"
+      Action   = ["s3:AbortMultipartUpload", "s3:GetObject", "s3:ListMultipartUploadParts", "s3:PutObject"]
+      Resource = ["${local.runs_bucket_arn}/runs/*"]
+    },
+  ]
+
+  observed_statements = [
+    # Log delivery belongs to the account, not to a log group: IAM knows no resource for these actions.
+    {
+      Sid    = "DeliverLogs"
+      Effect = "Allow"
+      Action = [
+        "logs:CreateLogDelivery",
+        "logs:DeleteLogDelivery",
+        "logs:DescribeLogGroups",
+        "logs:DescribeResourcePolicies",
+        "logs:GetLogDelivery",
+        "logs:ListLogDeliveries",
+        "logs:PutResourcePolicy",
+        "logs:UpdateLogDelivery",
+      ]
+      Resource = "*"
+    },
+    # Nor does it know one for a trace; the state machine is what decides whether there is one.
+    {
+      Sid    = "Trace"
+      Effect = "Allow"
+      Action = [
+        "xray:GetSamplingRules",
+        "xray:GetSamplingTargets",
+        "xray:PutTelemetryRecords",
+        "xray:PutTraceSegments",
+      ]
+      Resource = "*"
+    },
+  ]
 
   event_rule_policy = jsonencode({
     Version = "2012-10-17"
@@ -304,15 +475,49 @@ locals {
     }]
   })
 
-  # The conditions keep the two services from using these roles for somebody else's state machine or rules.
-  state_machine_trust_policy = jsonencode({
+  schedule_policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      {
+        Sid      = "StartReconcile"
+        Effect   = "Allow"
+        Action   = ["states:StartExecution"]
+        Resource = [local.reconcile_arn]
+      },
+      {
+        Sid      = "KeepWhatDidNotStart"
+        Effect   = "Allow"
+        Action   = ["sqs:SendMessage"]
+        Resource = ["arn:${local.partition}:sqs:${local.source_region}:${local.account_id}:${local.reconcile_dead_letter_queue_name}"]
+      },
+    ]
+  })
+
+  # The conditions keep the services from using these roles for somebody else's state machine, rules or schedules.
+  state_machine_trust_policies = {
+    for machine, arn in { replicate = local.state_machine_arn, reconcile = local.reconcile_arn } : machine => jsonencode({
+      Version = "2012-10-17"
+      Statement = [{
+        Effect    = "Allow"
+        Action    = "sts:AssumeRole"
+        Principal = { Service = "states.amazonaws.com" }
+        Condition = {
+          ArnEquals    = { "aws:SourceArn" = arn }
+          StringEquals = { "aws:SourceAccount" = local.account_id }
+        }
+      }]
+    })
+  }
+
+  # Of a schedule, EventBridge Scheduler tells the group.
+  schedule_trust_policy = jsonencode({
     Version = "2012-10-17"
     Statement = [{
       Effect    = "Allow"
       Action    = "sts:AssumeRole"
-      Principal = { Service = "states.amazonaws.com" }
+      Principal = { Service = "scheduler.amazonaws.com" }
       Condition = {
-        ArnEquals    = { "aws:SourceArn" = local.state_machine_arn }
+        ArnEquals    = { "aws:SourceArn" = "arn:${local.partition}:scheduler:${local.source_region}:${local.account_id}:schedule-group/default" }
         StringEquals = { "aws:SourceAccount" = local.account_id }
       }
     }]
@@ -335,7 +540,8 @@ locals {
 resource "aws_iam_role" "function" {
   for_each = local.functions
 
-  name               = "${local.role_name_prefix}-${each.key}"
+  # The longest that the module's name and the region may make it: the end of a step's name can be spared.
+  name               = substr("${local.role_name_prefix}-${each.key}", 0, 64)
   description        = "What the ${var.name}-${each.key} function may do"
   assume_role_policy = local.function_trust_policy
 
@@ -360,7 +566,7 @@ resource "aws_iam_role_policy" "function" {
 resource "aws_iam_role" "state_machine" {
   name               = "${local.role_name_prefix}-replicate-image"
   description        = "What the ${local.state_machine_name} state machine may do"
-  assume_role_policy = local.state_machine_trust_policy
+  assume_role_policy = local.state_machine_trust_policies.replicate
 
   tags = var.tags
 }
@@ -368,7 +574,35 @@ resource "aws_iam_role" "state_machine" {
 resource "aws_iam_role_policy" "state_machine" {
   name   = "replicate-image"
   role   = aws_iam_role.state_machine.name
-  policy = local.state_machine_policy
+  policy = local.state_machine_policies.replicate
+}
+
+resource "aws_iam_role" "reconcile" {
+  name               = substr("${local.role_name_prefix}-reconcile-registry", 0, 64)
+  description        = "What the ${local.reconcile_name} state machine may do"
+  assume_role_policy = local.state_machine_trust_policies.reconcile
+
+  tags = var.tags
+}
+
+resource "aws_iam_role_policy" "reconcile" {
+  name   = "reconcile-registry"
+  role   = aws_iam_role.reconcile.name
+  policy = local.state_machine_policies.reconcile
+}
+
+resource "aws_iam_role" "schedule" {
+  name               = "${local.role_name_prefix}-reconcile"
+  description        = "What the ${var.name} schedule may do"
+  assume_role_policy = local.schedule_trust_policy
+
+  tags = var.tags
+}
+
+resource "aws_iam_role_policy" "schedule" {
+  name   = "reconcile"
+  role   = aws_iam_role.schedule.name
+  policy = local.schedule_policy
 }
 
 resource "aws_iam_role" "event_rule" {

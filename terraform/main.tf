@@ -17,6 +17,7 @@ locals {
   # deployments do not have a name in common; a - both may have.
   rule_names         = { for name in keys(module.rules.rules) : name => "${var.name}_${name}" }
   state_machine_name = "${var.name}-replicate-image"
+  reconcile_name     = "${var.name}-reconcile-registry"
 
   # Roles belong to the account, not to a region: without the region in its name, a second source region would collide.
   role_name_prefix = "${var.name}-${local.source_region}"
@@ -24,7 +25,9 @@ locals {
   # ARNs by construction, where the resource itself would close a cycle.
   # All rules in one, because a role's trust policy has room for about twenty.
   rule_arn_pattern  = "arn:${local.partition}:events:${local.source_region}:${local.account_id}:rule/${var.name}_*"
-  state_machine_arn = "arn:${local.partition}:states:${local.source_region}:${local.account_id}:stateMachine:${local.state_machine_name}"
+  state_machine_arn = "${local.states_arn_prefix}:stateMachine:${local.state_machine_name}"
+  reconcile_arn     = "${local.states_arn_prefix}:stateMachine:${local.reconcile_name}"
+  states_arn_prefix = "arn:${local.partition}:states:${local.source_region}:${local.account_id}"
 }
 
 module "rules" {

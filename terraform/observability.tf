@@ -17,6 +17,13 @@ resource "aws_cloudwatch_log_group" "state_machine" {
   tags = var.tags
 }
 
+resource "aws_cloudwatch_log_group" "reconcile" {
+  name              = "/aws/vendedlogs/states/${local.reconcile_name}"
+  retention_in_days = var.log_retention_days
+
+  tags = var.tags
+}
+
 locals {
   # A failed execution is the report of a failed target, so one is enough to tell somebody. Each alarm has an entry of its name in the
   # runbook, and a query.
@@ -53,6 +60,18 @@ locals {
       dimensions  = { QueueName = aws_sqs_queue.dead_letters.name }
       threshold   = 0
     }
+    # A gauge that nobody reads for a while is where it was.
+    drift = {
+      description = "Targets have lacked images for ${var.reconcile.drift_alarm_days == 1 ? "a day" : "${var.reconcile.drift_alarm_days} days"}: run `make reconcile MODE=repair NAME=${var.name}`."
+      namespace   = local.metric_namespace
+      metric      = "Drift"
+      statistic   = "Maximum"
+      dimensions  = { Deployment = var.name }
+      threshold   = 0
+      period      = 86400
+      periods     = var.reconcile.drift_alarm_days
+      missing     = "ignore"
+    }
     }, var.lag_objective_seconds == null ? {} : {
     replication-lag = {
       description = "An image took longer than ${var.lag_objective_seconds} s from its push to a target: see where the time went."
@@ -65,8 +84,9 @@ locals {
   })
 
   metric_namespace = "EcrReplicator"
-  runbook          = { for name in concat(keys(local.alarms), ["throttling"]) : name => "Runbook: docs/runbook.md#${name}" }
-  alarm_names      = { for name in concat(keys(local.alarms), ["throttling"]) : name => "${var.name}-${name}" }
+  all_alarms       = concat(keys(local.alarms), ["reconcile-failed", "throttling"])
+  runbook          = { for name in local.all_alarms : name => "Runbook: docs/runbook.md#${name}" }
+  alarm_names      = { for name in local.all_alarms : name => "${var.name}-${name}" }
 }
 
 resource "aws_cloudwatch_metric_alarm" "this" {
@@ -79,11 +99,11 @@ resource "aws_cloudwatch_metric_alarm" "this" {
   metric_name         = each.value.metric
   dimensions          = each.value.dimensions
   statistic           = each.value.statistic
-  period              = 300
-  evaluation_periods  = 1
+  period              = try(each.value.period, 300)
+  evaluation_periods  = try(each.value.periods, 1)
   comparison_operator = "GreaterThanThreshold"
   threshold           = each.value.threshold
-  treat_missing_data  = "notBreaching"
+  treat_missing_data  = try(each.value.missing, "notBreaching")
 
   alarm_actions = var.alarm_actions
   ok_actions    = var.alarm_actions
@@ -138,6 +158,48 @@ resource "aws_cloudwatch_metric_alarm" "throttling" {
   }
 
   evaluation_periods  = 3
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 0
+  treat_missing_data  = "notBreaching"
+
+  alarm_actions = var.alarm_actions
+  ok_actions    = var.alarm_actions
+
+  tags = var.tags
+}
+
+# Whatever kept a run from its end, or from its beginning: then nobody knows what the targets lack.
+resource "aws_cloudwatch_metric_alarm" "reconcile_failed" {
+  alarm_name        = local.alarm_names["reconcile-failed"]
+  alarm_description = "A run of ${local.reconcile_name} failed, was stopped, or could not be started by its schedule: open the execution, then redrive it. ${local.runbook["reconcile-failed"]}"
+
+  metric_query {
+    id          = "runs"
+    label       = "Runs that did not succeed"
+    expression  = "SUM(METRICS())"
+    return_data = true
+  }
+
+  dynamic "metric_query" {
+    for_each = {
+      aborted   = { namespace = "AWS/States", name = "ExecutionsAborted", dimensions = { StateMachineArn = local.reconcile_arn }, stat = "Sum" }
+      failed    = { namespace = "AWS/States", name = "ExecutionsFailed", dimensions = { StateMachineArn = local.reconcile_arn }, stat = "Sum" }
+      timed_out = { namespace = "AWS/States", name = "ExecutionsTimedOut", dimensions = { StateMachineArn = local.reconcile_arn }, stat = "Sum" }
+      waiting   = { namespace = "AWS/SQS", name = "ApproximateNumberOfMessagesVisible", dimensions = { QueueName = local.reconcile_dead_letter_queue_name }, stat = "Maximum" }
+    }
+    content {
+      id = metric_query.key
+      metric {
+        namespace   = metric_query.value.namespace
+        metric_name = metric_query.value.name
+        dimensions  = metric_query.value.dimensions
+        stat        = metric_query.value.stat
+        period      = 300
+      }
+    }
+  }
+
+  evaluation_periods  = 1
   comparison_operator = "GreaterThanThreshold"
   threshold           = 0
   treat_missing_data  = "notBreaching"
@@ -206,6 +268,26 @@ locals {
         fields @timestamp, execution, Region, repository, digest, ReplicationLag, EnsureRepositoryDuration, CopyLayersDuration, PutManifestDuration, Retries, Throttled, BytesCopied
         | filter ispresent(ReplicationLag)
         | sort ReplicationLag desc
+        | limit 100
+      END
+    }
+    drift = {
+      log_groups = [aws_cloudwatch_log_group.function["report-differences"].name]
+      query      = <<-END
+        # What each run found to differ, by rule and target region.
+        fields @timestamp, execution, Rule, Region, Drift
+        | filter ispresent(Drift)
+        | sort @timestamp desc
+        | limit 100
+      END
+    }
+    reconcile-failed = {
+      log_groups = [aws_cloudwatch_log_group.reconcile.name]
+      query      = <<-END
+        # Every state that failed, and every run that was stopped; a child's have the Map's name in their execution's.
+        fields @timestamp, execution_arn, type, details.error as error, details.cause as cause
+        | filter ispresent(details.error) or type = "ExecutionAborted"
+        | sort @timestamp desc
         | limit 100
       END
     }

@@ -39,16 +39,36 @@ output "function_names" {
 }
 
 output "log_group_names" {
-  description = "Names of the log groups, by step; the state machine's is replicate-image."
+  description = "Names of the log groups, by step; the state machines' are replicate-image and reconcile-registry."
   value = merge(
     { for step, log_group in aws_cloudwatch_log_group.function : step => log_group.name },
-    { replicate-image = aws_cloudwatch_log_group.state_machine.name },
+    { reconcile-registry = aws_cloudwatch_log_group.reconcile.name, replicate-image = aws_cloudwatch_log_group.state_machine.name },
   )
 }
 
 output "notification_rule_arns" {
   description = "ARNs of the EventBridge rules that notify, by what they notify of; the topic's policy names them."
   value       = { for name, rule in aws_cloudwatch_event_rule.notification : name => rule.arn }
+}
+
+output "reconcile_bucket" {
+  description = "Name of the bucket of reconcile-registry's lists and reports."
+  value       = aws_s3_bucket.runs.bucket
+}
+
+output "reconcile_dead_letter_queue_url" {
+  description = "URL of the queue of scheduled runs that could not start."
+  value       = aws_sqs_queue.reconcile_dead_letters.url
+}
+
+output "reconcile_schedule_name" {
+  description = "Name of the schedule; null without one."
+  value       = one(aws_scheduler_schedule.reconcile[*].name)
+}
+
+output "reconcile_state_machine_arn" {
+  description = "ARN of the state machine that finds what the targets lack."
+  value       = aws_sfn_state_machine.reconcile.arn
 }
 
 output "state_machine_arn" {

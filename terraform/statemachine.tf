@@ -6,8 +6,20 @@ locals {
     copy_layers_arn   = local.alias_arns["copy-layers"]
     put_manifest_arn  = local.alias_arns["put-manifest"]
     report_arn        = local.alias_arns["report"]
-    rules             = jsonencode({ for name, rule in module.rules.rules : name => rule.definition })
+    rules             = local.rule_definitions
   })
+
+  reconcile_definition = templatefile("${path.module}/../statemachine/reconcile-registry.asl.json", {
+    partition              = local.partition
+    find_differences_arn   = local.alias_arns["find-differences"]
+    report_differences_arn = local.alias_arns["report-differences"]
+    replicate_image_arn    = local.state_machine_arn
+    rules                  = local.rule_definitions
+    concurrency            = jsonencode(var.reconcile.concurrency)
+    puts_per_second        = jsonencode(local.puts_per_second)
+  })
+
+  rule_definitions = jsonencode({ for name, rule in module.rules.rules : name => rule.definition })
 }
 
 resource "aws_sfn_state_machine" "this" {
@@ -30,4 +42,25 @@ resource "aws_sfn_state_machine" "this" {
 
   # Step Functions checks at creation that the role may deliver logs.
   depends_on = [aws_iam_role_policy.state_machine]
+}
+
+resource "aws_sfn_state_machine" "reconcile" {
+  name       = local.reconcile_name
+  type       = "STANDARD"
+  role_arn   = aws_iam_role.reconcile.arn
+  definition = local.reconcile_definition
+
+  logging_configuration {
+    level                  = var.execution_log_level
+    include_execution_data = true
+    log_destination        = "${aws_cloudwatch_log_group.reconcile.arn}:*"
+  }
+
+  tracing_configuration {
+    enabled = true
+  }
+
+  tags = var.tags
+
+  depends_on = [aws_iam_role_policy.reconcile]
 }

@@ -118,7 +118,7 @@ variable "name" {
   nullable    = false
 
   validation {
-    # A role's name may have 64 characters: this, a region, and "replicate-image".
+    # A role's name may have 64 characters: this, a region, and "find-differences".
     condition     = can(regex("^[a-z][a-z0-9-]{0,31}$", var.name))
     error_message = "The name has 1 to 32 lower-case letters, digits and hyphens, and begins with a letter."
   }
@@ -147,6 +147,62 @@ variable "package_dir" {
   description = "Directory of the functions' packages, <package_dir>/<function>/bootstrap.zip. Default: where `make package` puts them."
   type        = string
   default     = null
+}
+
+variable "reconcile" {
+  description = "How it is found which images the targets lack: how many are replicated at once by a repair; the schedule on which that runs, and its mode: audit (says what differs), plan (and what it would take, at price_per_gb for 10^9 bytes) or repair (mends it); for how many days in a row images may differ before an alarm says so; and how long lists and reports are kept."
+  type = object({
+    concurrency = optional(number, 10)
+    schedule = optional(object({
+      enabled    = optional(bool, true)
+      expression = optional(string, "rate(1 day)")
+      timezone   = optional(string, "UTC")
+      mode       = optional(string, "audit")
+    }), {})
+    price_per_gb     = optional(number)
+    drift_alarm_days = optional(number, 2)
+    retention_days   = optional(number, 90)
+  })
+  default  = {}
+  nullable = false
+
+  validation {
+    # More, and a child would wait for more than ten seconds before each put.
+    condition     = var.reconcile.concurrency >= 1 && var.reconcile.concurrency <= 100 && floor(var.reconcile.concurrency) == var.reconcile.concurrency
+    error_message = "A repair replicates 1 to 100 images at once, a whole number."
+  }
+
+  validation {
+    condition     = contains(["audit", "plan", "repair"], var.reconcile.schedule.mode)
+    error_message = "The schedule's mode is audit, plan or repair."
+  }
+
+  validation {
+    condition     = can(regex("^(rate\\([1-9][0-9]* (minute|minutes|hour|hours|day|days)\\)|cron\\([^ ()]+( [^ ()]+){5}\\))$", var.reconcile.schedule.expression))
+    error_message = "The schedule's expression is one of EventBridge Scheduler that comes again, such as rate(1 day) or cron(0 3 * * ? *)."
+  }
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9_+/-]{1,50}$", var.reconcile.schedule.timezone))
+    error_message = "The schedule's time zone has a name such as UTC or Europe/Berlin."
+  }
+
+  validation {
+    condition     = var.reconcile.price_per_gb == null ? true : var.reconcile.price_per_gb >= 0
+    error_message = "The price of a GB is not below 0."
+  }
+
+  validation {
+    # CloudWatch looks back at most a week.
+    condition     = var.reconcile.drift_alarm_days >= 1 && var.reconcile.drift_alarm_days <= 7 && floor(var.reconcile.drift_alarm_days) == var.reconcile.drift_alarm_days
+    error_message = "Images may differ for 1 to 7 days in a row before the alarm, a whole number."
+  }
+
+  validation {
+    # A redrive, for which there are two weeks, reads what was there.
+    condition     = var.reconcile.retention_days >= 15 && var.reconcile.retention_days <= 3650 && floor(var.reconcile.retention_days) == var.reconcile.retention_days
+    error_message = "Lists and reports are kept for 15 to 3650 days, a whole number."
+  }
 }
 
 variable "rules" {

@@ -169,6 +169,116 @@ run "a_fraction_of_a_function" {
   expect_failures = [var.copy_layers]
 }
 
+run "nobody_to_repair" {
+  command = plan
+
+  variables {
+    reconcile = { concurrency = 0 }
+  }
+
+  expect_failures = [var.reconcile]
+}
+
+run "more_repairs_at_once_than_puts_go_around" {
+  command = plan
+
+  variables {
+    reconcile = { concurrency = 101 }
+  }
+
+  expect_failures = [var.reconcile]
+}
+
+run "a_fraction_of_a_repair" {
+  command = plan
+
+  variables {
+    reconcile = { concurrency = 2.5 }
+  }
+
+  expect_failures = [var.reconcile]
+}
+
+run "a_schedule_with_an_unknown_mode" {
+  command = plan
+
+  variables {
+    reconcile = { schedule = { mode = "fix" } }
+  }
+
+  expect_failures = [var.reconcile]
+}
+
+run "a_schedule_that_comes_once" {
+  command = plan
+
+  variables {
+    reconcile = { schedule = { expression = "at(2026-11-20T13:00:00)" } }
+  }
+
+  expect_failures = [var.reconcile]
+}
+
+run "a_schedule_with_five_fields" {
+  command = plan
+
+  variables {
+    reconcile = { schedule = { expression = "cron(0 3 * * *)" } }
+  }
+
+  expect_failures = [var.reconcile]
+}
+
+run "a_schedule_in_no_time_zone" {
+  command = plan
+
+  variables {
+    reconcile = { schedule = { timezone = "" } }
+  }
+
+  expect_failures = [var.reconcile]
+}
+
+run "a_price_below_nothing" {
+  command = plan
+
+  variables {
+    reconcile = { price_per_gb = -0.01 }
+  }
+
+  expect_failures = [var.reconcile]
+}
+
+run "drift_that_is_told_at_once" {
+  command = plan
+
+  variables {
+    reconcile = { drift_alarm_days = 0 }
+  }
+
+  expect_failures = [var.reconcile]
+}
+
+run "drift_for_longer_than_cloudwatch_looks_back" {
+  command = plan
+
+  variables {
+    reconcile = { drift_alarm_days = 8 }
+  }
+
+  expect_failures = [var.reconcile]
+}
+
+run "lists_that_are_gone_before_a_redrive" {
+  command = plan
+
+  variables {
+    reconcile = { retention_days = 14 }
+  }
+
+  expect_failures = [var.reconcile]
+}
+
 run "a_package_that_is_not_there" {
   command = plan
 
@@ -209,6 +319,7 @@ run "more_than_an_event_pattern_holds_where_the_quota_was_raised" {
     aws_iam_role_policy.function["resolve-image"],
     aws_iam_role_policy.function["ensure-repo"],
     aws_iam_role_policy.function["copy-layers"],
+    aws_iam_role_policy.function["find-differences"],
     aws_iam_role_policy.function["put-manifest"],
   ]
 }

@@ -250,7 +250,7 @@ run "no_objective_no_alarm" {
   command = plan
 
   assert {
-    condition     = keys(output.alarm_names) == ["dead-letters", "executions-aborted", "executions-failed", "executions-timed-out", "throttling"]
+    condition     = keys(output.alarm_names) == ["dead-letters", "drift", "executions-aborted", "executions-failed", "executions-timed-out", "reconcile-failed", "throttling"]
     error_message = "There are other alarms than without an objective."
   }
 }
@@ -301,7 +301,7 @@ run "throttling_is_an_alarm_when_it_lasts" {
       } == merge(
       { answers = ["EcrReplicator", "Throttled", "ecr-replicator", "Sum", "300"] },
       {
-        for step in ["copy-layers", "ensure-repo", "put-manifest", "report", "resolve-image"] :
+        for step in ["copy-layers", "ensure-repo", "find-differences", "put-manifest", "report", "report-differences", "resolve-image"] :
         replace(step, "-", "_") => ["AWS/Lambda", "Throttles", "ecr-replicator-${step}", "Sum", "300"]
       },
     )
@@ -346,7 +346,10 @@ run "alarms_queries_and_runbook_have_the_same_entries" {
 
   assert {
     condition = {
-      for alarm in concat(values(aws_cloudwatch_metric_alarm.this), [aws_cloudwatch_metric_alarm.throttling]) :
+      for alarm in concat(
+        values(aws_cloudwatch_metric_alarm.this),
+        [aws_cloudwatch_metric_alarm.reconcile_failed, aws_cloudwatch_metric_alarm.throttling],
+      ) :
       alarm.alarm_name => regex("Runbook: docs/runbook.md#(.*)$", alarm.alarm_description)[0]
     } == { for name, alarm_name in output.alarm_names : alarm_name => name }
     error_message = "An alarm does not name its runbook entry."
@@ -369,10 +372,12 @@ run "queries_read_the_logs_that_have_what_they_ask_for" {
   assert {
     condition = { for name, query in aws_cloudwatch_query_definition.this : name => query.log_group_names } == {
       dead-letters         = tolist(["/aws/lambda/ecr-replicator-report"])
+      drift                = tolist(["/aws/lambda/ecr-replicator-report-differences"])
       executions-aborted   = tolist(["/aws/vendedlogs/states/ecr-replicator-replicate-image"])
       executions-failed    = tolist(["/aws/vendedlogs/states/ecr-replicator-replicate-image"])
       executions-timed-out = tolist(["/aws/lambda/ecr-replicator-ensure-repo", "/aws/lambda/ecr-replicator-copy-layers", "/aws/lambda/ecr-replicator-put-manifest"])
       replication-lag      = tolist(["/aws/lambda/ecr-replicator-report"])
+      reconcile-failed     = tolist(["/aws/vendedlogs/states/ecr-replicator-reconcile-registry"])
       throttling           = tolist(["/aws/vendedlogs/states/ecr-replicator-replicate-image"])
     }
     error_message = "A query reads another log."
@@ -410,7 +415,7 @@ run "the_dashboard_fits_its_grid" {
   assert {
     condition = alltrue([
       for widget in jsondecode(aws_cloudwatch_dashboard.this[0].dashboard_body).widgets :
-      widget.type == "alarm" ? length(widget.properties.alarms) == 6 : (
+      widget.type == "alarm" ? length(widget.properties.alarms) == 8 : (
         widget.properties.title != "" && widget.properties.yAxis.left.label != "" && widget.properties.region == "eu-central-1" && length(widget.properties.metrics) > 0
       )
     ])
@@ -422,15 +427,18 @@ run "the_dashboard_fits_its_grid" {
     condition = alltrue([
       for expression in regexall("SEARCH\\([^)]*\\)", aws_cloudwatch_dashboard.this[0].dashboard_body) :
       can(regex("^SEARCH\\('\\{EcrReplicator,Deployment,Region\\} MetricName=\\\\\"[A-Za-z]+\\\\\" Deployment=\\\\\"mirror\\\\\"', '(Sum|Maximum)', 300\\)$", expression))
+      || expression == "SEARCH('{EcrReplicator,Deployment,Region,Rule} MetricName=\\\"Drift\\\" Deployment=\\\"mirror\\\"', 'Maximum', 3600)"
     ]) && length(regexall("SEARCH\\(", aws_cloudwatch_dashboard.this[0].dashboard_body)) == 14
     error_message = "A search is not of this deployment's metrics by region."
   }
 
-  # The metrics that the report function measures.
+  # The metrics that the report functions measure.
   assert {
     condition = alltrue([
       for metric in distinct(regexall("MetricName=\\\\\"([A-Za-z]+)", aws_cloudwatch_dashboard.this[0].dashboard_body)[*][0]) :
-      strcontains(file("../functions/report/src/metrics.rs"), "\"${metric}\"")
+      anytrue([
+        for function in ["report", "report-differences"] : strcontains(file("../functions/${function}/src/metrics.rs"), "\"${metric}\"")
+      ])
     ])
     error_message = "The dashboard shows a metric that nobody measures."
   }

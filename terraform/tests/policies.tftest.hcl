@@ -76,6 +76,37 @@ run "each_function_may_do_what_it_calls_and_nothing_else" {
         "Trace xray:PutTelemetryRecords",
         "Trace xray:PutTraceSegments",
       ]
+      find-differences = [
+        "ListSource ecr:DescribeRepositories",
+        "ReadSource ecr:BatchGetImage",
+        "ReadSource ecr:DescribeImages",
+        "ReadTarget ecr:BatchCheckLayerAvailability",
+        "ReadTarget ecr:DescribeImages",
+        "KeepRuns s3:DeleteObject",
+        "KeepRuns s3:GetObject",
+        "KeepRuns s3:PutObject",
+        "ListRuns s3:ListBucket",
+        "FindExecutions states:ListExecutions",
+        "ReadReplications states:DescribeExecution",
+        "WriteLogs logs:CreateLogStream",
+        "WriteLogs logs:PutLogEvents",
+        "Trace xray:PutTelemetryRecords",
+        "Trace xray:PutTraceSegments",
+      ]
+      report-differences = [
+        "KeepReports s3:GetObject",
+        "KeepReports s3:PutObject",
+        "ListRuns s3:ListBucket",
+        "CountRedrives states:DescribeExecution",
+        "CountRedrives states:ListMapRuns",
+        "FindFailedChildren states:ListExecutions",
+        "ReadFailedChildren states:DescribeExecution",
+        "PublishReport events:PutEvents",
+        "WriteLogs logs:CreateLogStream",
+        "WriteLogs logs:PutLogEvents",
+        "Trace xray:PutTelemetryRecords",
+        "Trace xray:PutTraceSegments",
+      ]
       report = [
         "CountRedrives states:DescribeExecution",
         "PublishReport events:PutEvents",
@@ -112,7 +143,7 @@ run "reading_is_of_the_source_and_writing_of_the_targets" {
           "arn:aws:ecr:eu-west-1:123456789012:repository/prod/*",
           "arn:aws:ecr:us-east-1:123456789012:repository/base",
           "arn:aws:ecr:us-east-1:123456789012:repository/prod/*",
-        ] if contains(["CreateTarget", "UnmarkTarget", "UploadToTarget", "PutToTarget"], statement.Sid)
+        ] if contains(["CreateTarget", "UnmarkTarget", "UploadToTarget", "PutToTarget", "ReadTarget"], statement.Sid)
       ]
     ]))
     error_message = "A target statement reaches beyond the named repositories of the target regions."
@@ -324,13 +355,13 @@ run "each_target_is_written_as_its_settings_and_its_registry_say" {
         for statement in jsondecode(policy.policy).Statement : statement if statement.Sid == "AssumeTargetRoles"
       ]
       } == {
-      for function in ["copy-layers", "ensure-repo", "put-manifest", "report", "resolve-image"] : function => [
+      for function in keys(output.function_names) : function => [
         for actions in [["sts:AssumeRole"]] : {
           Sid      = "AssumeTargetRoles"
           Effect   = "Allow"
           Action   = actions
           Resource = ["arn:aws:iam::222222222222:role/x", "arn:aws:iam::333333333333:role/x"]
-        } if contains(["copy-layers", "ensure-repo", "put-manifest"], function)
+        } if contains(["copy-layers", "ensure-repo", "find-differences", "put-manifest"], function)
       ]
     }
     error_message = "A function may assume another role than the targets', or has no need to."
@@ -348,8 +379,11 @@ run "what_only_a_role_of_another_account_may_do_is_not_asked_for_here" {
 
   assert {
     condition = {
-      for function, policy in aws_iam_role_policy.function : function => jsondecode(policy.policy).Statement[*].Sid if function != "report"
+      for function, policy in aws_iam_role_policy.function : function => jsondecode(policy.policy).Statement[*].Sid if !startswith(function, "report")
       } == {
+      find-differences = [
+        "ListSource", "ReadSource", "AssumeTargetRoles", "KeepRuns", "ListRuns", "FindExecutions", "ReadReplications", "WriteLogs", "Trace",
+      ]
       resolve-image = ["ReadSource", "WriteLogs", "Trace"]
       ensure-repo   = ["AssumeTargetRoles", "WriteLogs", "Trace"]
       copy-layers   = ["ReadSource", "AssumeTargetRoles", "WriteLogs", "Trace"]
@@ -395,7 +429,8 @@ run "no_policy_has_a_wildcard_action_and_few_a_wildcard_resource" {
       for action in flatten([
         for policy in concat(
           values(aws_iam_role_policy.function)[*].policy,
-          [aws_iam_role_policy.state_machine.policy, aws_iam_role_policy.event_rule.policy],
+          [aws_iam_role_policy.state_machine.policy, aws_iam_role_policy.reconcile.policy],
+          [aws_iam_role_policy.event_rule.policy, aws_iam_role_policy.schedule.policy],
         ) : [for statement in jsondecode(policy).Statement : statement.Action]
       ]) : !strcontains(action, "*")
     ])
@@ -405,11 +440,14 @@ run "no_policy_has_a_wildcard_action_and_few_a_wildcard_resource" {
   assert {
     condition = alltrue([
       for resource in flatten([
-        for policy in concat(values(aws_iam_role_policy.function)[*].policy, [aws_iam_role_policy.event_rule.policy]) :
-        [for statement in jsondecode(policy).Statement : statement.Resource if !contains(["SignInToTarget", "Trace"], statement.Sid)]
-      ]) : can(regex("^arn:aws:[a-z]+:[a-z0-9-]+:123456789012:.+", resource))
+        for policy in concat(
+          values(aws_iam_role_policy.function)[*].policy,
+          [aws_iam_role_policy.reconcile.policy, aws_iam_role_policy.event_rule.policy, aws_iam_role_policy.schedule.policy],
+        ) :
+        [for statement in jsondecode(policy).Statement : statement.Resource if !contains(["SignInToTarget", "Trace", "DeliverLogs"], statement.Sid)]
+      ]) : can(regex("^arn:aws:([a-z]+:[a-z0-9-]+:123456789012:.+|s3:::ecr-replicator-123456789012-eu-central-1(/runs/[*])?$)", resource))
     ])
-    error_message = "A policy beside the state machine's has a resource that is not bound to a service, a region and the account, and not for a token or a trace alone."
+    error_message = "A policy has a resource that is not bound to a service, a region and the account, or to this deployment's bucket, and not for a token, a log's delivery or a trace alone."
   }
 }
 
@@ -521,8 +559,11 @@ run "roles_are_assumed_by_their_own_service_for_their_own_resource" {
   }
 
   assert {
-    condition     = length(distinct(concat(values(aws_iam_role.function)[*].name, [aws_iam_role.state_machine.name, aws_iam_role.event_rule.name]))) == 7
-    error_message = "Two of the seven share a role."
+    condition = length(distinct(concat(
+      values(aws_iam_role.function)[*].name,
+      [aws_iam_role.state_machine.name, aws_iam_role.reconcile.name, aws_iam_role.event_rule.name, aws_iam_role.schedule.name],
+    ))) == 11
+    error_message = "Two of the eleven share a role."
   }
 }
 
@@ -542,6 +583,18 @@ run "the_longest_names_fit_a_role" {
   assert {
     condition     = aws_iam_role.state_machine.name == "a2345678901234567890123456789012-ap-southeast-2-replicate-image"
     error_message = "A role's name has more than its three parts."
+  }
+
+  assert {
+    condition = alltrue([
+      for name in concat(values(aws_iam_role.function)[*].name, [aws_iam_role.reconcile.name, aws_iam_role.schedule.name]) : length(name) <= 64
+    ]) && length(distinct(values(aws_iam_role.function)[*].name)) == length(aws_iam_role.function)
+    error_message = "IAM would not take a role's name, or two are one when they are cut."
+  }
+
+  assert {
+    condition     = length(aws_s3_bucket.runs.bucket) <= 63
+    error_message = "S3 would not take the bucket's name."
   }
 }
 
@@ -574,7 +627,8 @@ run "other_partitions_have_arns_of_their_own" {
       for resource in flatten([
         for policy in concat(
           values(aws_iam_role_policy.function)[*].policy,
-          [aws_iam_role_policy.state_machine.policy, aws_iam_role_policy.event_rule.policy],
+          [aws_iam_role_policy.state_machine.policy, aws_iam_role_policy.reconcile.policy],
+          [aws_iam_role_policy.event_rule.policy, aws_iam_role_policy.schedule.policy],
         ) : [for statement in jsondecode(policy).Statement : statement.Resource]
       ]) : resource == "*" || startswith(resource, "arn:aws-cn:")
     ])
@@ -607,6 +661,7 @@ run "a_policy_that_iam_would_not_take_is_found_by_the_plan" {
 
   expect_failures = [
     aws_iam_role_policy.function["ensure-repo"],
+    aws_iam_role_policy.function["find-differences"],
     aws_iam_role_policy.function["copy-layers"],
     aws_iam_role_policy.function["put-manifest"],
   ]

@@ -289,7 +289,7 @@ run "the_state_machine_logs_and_traces" {
   }
 
   assert {
-    condition     = toset(concat(values(aws_cloudwatch_log_group.function)[*].retention_in_days, [aws_cloudwatch_log_group.state_machine.retention_in_days])) == toset([7])
+    condition     = toset(concat(values(aws_cloudwatch_log_group.function)[*].retention_in_days, [aws_cloudwatch_log_group.state_machine.retention_in_days, aws_cloudwatch_log_group.reconcile.retention_in_days])) == toset([7])
     error_message = "A log group is kept for another time than asked."
   }
 }
@@ -310,6 +310,9 @@ run "functions_are_as_large_and_as_patient_as_their_step_needs" {
       copy-layers   = "ecr-replicator-copy-layers 2048 MB 900 s"
       put-manifest  = "ecr-replicator-put-manifest 256 MB 300 s"
       report        = "ecr-replicator-report 256 MB 60 s"
+
+      find-differences   = "ecr-replicator-find-differences 512 MB 900 s"
+      report-differences = "ecr-replicator-report-differences 256 MB 60 s"
     }
     error_message = "A function has another name, memory or timeout."
   }
@@ -350,8 +353,11 @@ run "layers_are_copied_as_the_module_says" {
       copy-layers   = "MAX_SHARDS=4 UPLOADS=auto"
       put-manifest  = ""
       report        = "DEPLOYMENT=ecr-replicator"
+
+      find-differences   = "BUCKET=ecr-replicator-123456789012-eu-central-1 REPLICATION_ARN=arn:aws:states:eu-central-1:123456789012:stateMachine:ecr-replicator-replicate-image"
+      report-differences = "BUCKET=ecr-replicator-123456789012-eu-central-1 DEPLOYMENT=ecr-replicator"
     }
-    error_message = "A function has another environment: only copy-layers, and report for its metrics, have one."
+    error_message = "A function has another environment."
   }
 }
 
@@ -404,6 +410,7 @@ run "somebody_is_told_when_a_replication_fails_or_does_not_start" {
       ecr-replicator-executions-timed-out = "AWS/States ExecutionsTimedOut Sum arn:aws:states:eu-central-1:123456789012:stateMachine:ecr-replicator-replicate-image"
       ecr-replicator-executions-aborted   = "AWS/States ExecutionsAborted Sum arn:aws:states:eu-central-1:123456789012:stateMachine:ecr-replicator-replicate-image"
       ecr-replicator-dead-letters         = "AWS/SQS ApproximateNumberOfMessagesVisible Maximum ecr-replicator-image-pushed-dead-letters"
+      ecr-replicator-drift                = "EcrReplicator Drift Maximum ecr-replicator"
     }
     error_message = "An alarm watches another metric."
   }
@@ -423,6 +430,7 @@ run "somebody_is_told_when_a_replication_fails_or_does_not_start" {
       && alarm.treat_missing_data == "notBreaching"
       && alarm.alarm_actions == toset(["arn:aws:sns:eu-central-1:123456789012:alarms"])
       && alarm.ok_actions == toset(["arn:aws:sns:eu-central-1:123456789012:alarms"])
+      if alarm.metric_name != "Drift"
     ])
     error_message = "An alarm does not go off within five minutes, or stays on without data, or tells nobody when it goes off or recovers."
   }
@@ -445,11 +453,18 @@ run "names_and_tags_are_everywhere" {
         values(aws_cloudwatch_metric_alarm.this)[*].alarm_name,
         values(aws_cloudwatch_event_rule.notification)[*].name,
         [
+          aws_cloudwatch_metric_alarm.reconcile_failed.alarm_name,
           aws_cloudwatch_metric_alarm.throttling.alarm_name,
           aws_iam_role.event_rule.name,
+          aws_iam_role.reconcile.name,
+          aws_iam_role.schedule.name,
           aws_iam_role.state_machine.name,
+          aws_s3_bucket.runs.bucket,
+          aws_scheduler_schedule.reconcile[0].name,
+          aws_sfn_state_machine.reconcile.name,
           aws_sfn_state_machine.this.name,
           aws_sqs_queue.dead_letters.name,
+          aws_sqs_queue.reconcile_dead_letters.name,
         ],
       ) : startswith(name, "mirror-")
     ]) && values(aws_cloudwatch_event_rule.image_pushed)[*].name == ["mirror_all"]
@@ -466,12 +481,19 @@ run "names_and_tags_are_everywhere" {
         values(aws_cloudwatch_metric_alarm.this)[*].tags,
         values(aws_cloudwatch_event_rule.notification)[*].tags,
         [
+          aws_cloudwatch_metric_alarm.reconcile_failed.tags,
           aws_cloudwatch_metric_alarm.throttling.tags,
+          aws_cloudwatch_log_group.reconcile.tags,
           aws_cloudwatch_log_group.state_machine.tags,
           aws_iam_role.event_rule.tags,
+          aws_iam_role.reconcile.tags,
+          aws_iam_role.schedule.tags,
           aws_iam_role.state_machine.tags,
+          aws_s3_bucket.runs.tags,
+          aws_sfn_state_machine.reconcile.tags,
           aws_sfn_state_machine.this.tags,
           aws_sqs_queue.dead_letters.tags,
+          aws_sqs_queue.reconcile_dead_letters.tags,
         ],
       ) : tags == tomap({ team = "platform" })
     ])
@@ -488,14 +510,14 @@ run "outputs_name_what_was_made" {
   }
 
   assert {
-    condition     = output.function_names == { for step in ["copy-layers", "ensure-repo", "put-manifest", "report", "resolve-image"] : step => "ecr-replicator-${step}" }
+    condition     = output.function_names == { for step in ["copy-layers", "ensure-repo", "find-differences", "put-manifest", "report", "report-differences", "resolve-image"] : step => "ecr-replicator-${step}" }
     error_message = "The function names are others."
   }
 
   assert {
     condition = output.log_group_names == merge(
-      { for step in ["copy-layers", "ensure-repo", "put-manifest", "report", "resolve-image"] : step => "/aws/lambda/ecr-replicator-${step}" },
-      { replicate-image = "/aws/vendedlogs/states/ecr-replicator-replicate-image" },
+      { for step in keys(output.function_names) : step => "/aws/lambda/ecr-replicator-${step}" },
+      { for machine in ["reconcile-registry", "replicate-image"] : machine => "/aws/vendedlogs/states/ecr-replicator-${machine}" },
     )
     error_message = "The log group names are others."
   }

@@ -12,7 +12,7 @@ variables {
   regions           = ["us-east-1", "eu-west-1"]
 }
 
-run "three_functions_may_assume_the_role_with_the_external_id" {
+run "four_functions_may_assume_the_role_with_the_external_id" {
   command = plan
   module { source = "./modules/target-account" }
 
@@ -32,6 +32,7 @@ run "three_functions_may_assume_the_role_with_the_external_id" {
           "aws:PrincipalArn" = [
             "arn:aws:iam::222222222222:role/mirror-eu-central-1-copy-layers",
             "arn:aws:iam::222222222222:role/mirror-eu-central-1-ensure-repo",
+            "arn:aws:iam::222222222222:role/mirror-eu-central-1-find-differences",
             "arn:aws:iam::222222222222:role/mirror-eu-central-1-put-manifest",
           ]
         }
@@ -66,6 +67,7 @@ run "repositories_are_made_and_written" {
             "ecr:BatchCheckLayerAvailability",
             "ecr:BatchGetImage",
             "ecr:CompleteLayerUpload",
+            "ecr:DescribeImages",
             "ecr:DescribeRepositories",
             "ecr:InitiateLayerUpload",
             "ecr:PutImage",

@@ -26,6 +26,16 @@ override_resource {
 }
 
 override_resource {
+  target = aws_iam_role.function["find-differences"]
+  values = { arn = "arn:aws:iam::123456789012:role/find-differences" }
+}
+
+override_resource {
+  target = aws_iam_role.function["report-differences"]
+  values = { arn = "arn:aws:iam::123456789012:role/report-differences" }
+}
+
+override_resource {
   target = aws_iam_role.function["put-manifest"]
   values = { arn = "arn:aws:iam::123456789012:role/put-manifest" }
 }
@@ -53,6 +63,31 @@ override_resource {
 override_resource {
   target = aws_cloudwatch_log_group.state_machine
   values = { arn = "arn:aws:logs:eu-central-1:123456789012:log-group:replicate-image" }
+}
+
+override_resource {
+  target = aws_cloudwatch_log_group.reconcile
+  values = { arn = "arn:aws:logs:eu-central-1:123456789012:log-group:reconcile-registry" }
+}
+
+override_resource {
+  target = aws_iam_role.reconcile
+  values = { arn = "arn:aws:iam::123456789012:role/reconcile-registry" }
+}
+
+override_resource {
+  target = aws_iam_role.schedule
+  values = { arn = "arn:aws:iam::123456789012:role/reconcile" }
+}
+
+override_resource {
+  target = aws_sfn_state_machine.reconcile
+  values = { arn = "arn:aws:states:eu-central-1:123456789012:stateMachine:reconcile-registry" }
+}
+
+override_resource {
+  target = aws_sqs_queue.reconcile_dead_letters
+  values = { arn = "arn:aws:sqs:eu-central-1:123456789012:reconcile-dead-letters" }
 }
 
 override_resource {
@@ -103,6 +138,48 @@ run "each_resource_refers_to_its_own" {
   }
 
   assert {
+    condition = (
+      aws_sfn_state_machine.reconcile.role_arn == aws_iam_role.reconcile.arn
+      && aws_iam_role_policy.reconcile.role == aws_iam_role.reconcile.name
+      && aws_sfn_state_machine.reconcile.logging_configuration[0].log_destination == "${aws_cloudwatch_log_group.reconcile.arn}:*"
+    )
+    error_message = "The state machine that reconciles has another role, or logs to another group."
+  }
+
+  assert {
+    condition = (
+      aws_scheduler_schedule.reconcile[0].target[0].arn == aws_sfn_state_machine.reconcile.arn
+      && aws_scheduler_schedule.reconcile[0].target[0].role_arn == aws_iam_role.schedule.arn
+      && aws_scheduler_schedule.reconcile[0].target[0].dead_letter_config[0].arn == aws_sqs_queue.reconcile_dead_letters.arn
+      && aws_iam_role_policy.schedule.role == aws_iam_role.schedule.name
+    )
+    error_message = "The schedule does not start the state machine that reconciles, by its own role, with its own dead-letter queue."
+  }
+
+  assert {
+    condition = alltrue([
+      for bucket in [
+        aws_s3_bucket_lifecycle_configuration.runs.bucket,
+        aws_s3_bucket_ownership_controls.runs.bucket,
+        aws_s3_bucket_policy.runs.bucket,
+        aws_s3_bucket_public_access_block.runs.bucket,
+        aws_s3_bucket_server_side_encryption_configuration.runs.bucket,
+        output.reconcile_bucket,
+      ] : bucket == aws_s3_bucket.runs.bucket
+    ])
+    error_message = "What keeps the bucket is of another one."
+  }
+
+  assert {
+    condition = (
+      output.reconcile_state_machine_arn == aws_sfn_state_machine.reconcile.arn
+      && output.reconcile_schedule_name == aws_scheduler_schedule.reconcile[0].name
+      && output.reconcile_dead_letter_queue_url == aws_sqs_queue.reconcile_dead_letters.url
+    )
+    error_message = "An output of what reconciles names another resource."
+  }
+
+  assert {
     condition = aws_iam_role_policy.event_rule.role == aws_iam_role.event_rule.name && alltrue([
       for name, target in aws_cloudwatch_event_target.state_machine :
       target.rule == aws_cloudwatch_event_rule.image_pushed[name].name
@@ -137,13 +214,18 @@ run "each_resource_refers_to_its_own" {
       values(aws_iam_role.function)[*].arn,
       values(aws_lambda_function.this)[*].version,
       [
+        aws_cloudwatch_log_group.reconcile.arn,
         aws_cloudwatch_log_group.state_machine.arn,
         aws_iam_role.event_rule.arn,
+        aws_iam_role.reconcile.arn,
+        aws_iam_role.schedule.arn,
         aws_iam_role.state_machine.arn,
+        aws_sfn_state_machine.reconcile.arn,
         aws_sfn_state_machine.this.arn,
         aws_sqs_queue.dead_letters.arn,
+        aws_sqs_queue.reconcile_dead_letters.arn,
       ],
-    ))) == 17
+    ))) == 26
     error_message = "The mocked values are not distinct."
   }
 }

@@ -1,4 +1,4 @@
-# What an account allows that another one replicates to: a role that the three functions which work at a target may assume.
+# What an account allows that another one replicates to: a role that the functions which work at a target may assume.
 
 data "aws_caller_identity" "current" {}
 
@@ -24,7 +24,7 @@ locals {
       Condition = {
         ArnEquals = {
           "aws:PrincipalArn" = [
-            for function in ["copy-layers", "ensure-repo", "put-manifest"] :
+            for function in ["copy-layers", "ensure-repo", "find-differences", "put-manifest"] :
             "arn:${local.partition}:iam::${var.source_account_id}:role/${var.deployment_name}-${var.source_region}-${function}"
           ]
         }
@@ -34,12 +34,13 @@ locals {
   })
 
   statements = {
-    # What copy-layers and put-manifest do, and ensure-repo in any case.
+    # What copy-layers, find-differences and put-manifest do, and ensure-repo in any case.
     Replicate = {
       Action = [
         "ecr:BatchCheckLayerAvailability",
         "ecr:BatchGetImage",
         "ecr:CompleteLayerUpload",
+        "ecr:DescribeImages",
         "ecr:DescribeRepositories",
         "ecr:InitiateLayerUpload",
         "ecr:PutImage",

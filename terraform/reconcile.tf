@@ -1,0 +1,137 @@
+# What finds the images that the targets lack: a bucket for its lists and reports, and the schedule that starts it. Its functions, roles
+# and state machine are beside the others.
+
+locals {
+  # A bucket's name is one in the whole partition, and has at most 63 characters.
+  runs_bucket_name = "${var.name}-${local.account_id}-${local.source_region}"
+  runs_bucket_arn  = "arn:${local.partition}:s3:::${local.runs_bucket_name}"
+
+  # PutImage is limited to 10 a second in a target region and account: each child has its share of them. Rounded down, in
+  # thousandths.
+  puts_per_second = floor(10000 / var.reconcile.concurrency) / 1000
+
+  # A price is of interest to a plan alone.
+  scheduled_input = merge(
+    { mode = var.reconcile.schedule.mode },
+    var.reconcile.schedule.mode == "plan" && var.reconcile.price_per_gb != null ? { pricePerGb = var.reconcile.price_per_gb } : {},
+  )
+
+  reconcile_dead_letter_queue_name = "${var.name}-reconcile-dead-letters"
+
+  runs_bucket_policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Sid       = "RefusePlainText"
+      Effect    = "Deny"
+      Principal = "*"
+      Action    = "s3:*"
+      Resource  = [local.runs_bucket_arn, "${local.runs_bucket_arn}/*"]
+      Condition = { Bool = { "aws:SecureTransport" = "false" } }
+    }]
+  })
+}
+
+resource "aws_s3_bucket" "runs" {
+  bucket = local.runs_bucket_name
+  # Lists and reports, which expire in any case.
+  force_destroy = true
+
+  tags = var.tags
+}
+
+resource "aws_s3_bucket_ownership_controls" "runs" {
+  bucket = aws_s3_bucket.runs.bucket
+
+  rule {
+    object_ownership = "BucketOwnerEnforced"
+  }
+}
+
+resource "aws_s3_bucket_public_access_block" "runs" {
+  bucket = aws_s3_bucket.runs.bucket
+
+  block_public_acls       = true
+  block_public_policy     = true
+  ignore_public_acls      = true
+  restrict_public_buckets = true
+}
+
+resource "aws_s3_bucket_server_side_encryption_configuration" "runs" {
+  bucket = aws_s3_bucket.runs.bucket
+
+  rule {
+    apply_server_side_encryption_by_default {
+      sse_algorithm = "AES256"
+    }
+  }
+}
+
+resource "aws_s3_bucket_lifecycle_configuration" "runs" {
+  bucket = aws_s3_bucket.runs.bucket
+
+  rule {
+    id     = "expire-runs"
+    status = "Enabled"
+
+    filter {
+      prefix = "runs/"
+    }
+
+    expiration {
+      days = var.reconcile.retention_days
+    }
+
+    abort_incomplete_multipart_upload {
+      days_after_initiation = 7
+    }
+  }
+}
+
+resource "aws_s3_bucket_policy" "runs" {
+  bucket = aws_s3_bucket.runs.bucket
+  policy = local.runs_bucket_policy
+
+  # S3 refuses two changes to what is public about a bucket at a time.
+  depends_on = [aws_s3_bucket_public_access_block.runs]
+}
+
+resource "aws_scheduler_schedule" "reconcile" {
+  count = var.reconcile.schedule.enabled ? 1 : 0
+
+  name        = "${var.name}-reconcile"
+  description = "Looks for what the targets lack: ${var.reconcile.schedule.mode}"
+
+  schedule_expression          = var.reconcile.schedule.expression
+  schedule_expression_timezone = var.reconcile.schedule.timezone
+
+  flexible_time_window {
+    mode = "OFF"
+  }
+
+  target {
+    arn      = aws_sfn_state_machine.reconcile.arn
+    role_arn = aws_iam_role.schedule.arn
+    input    = jsonencode(local.scheduled_input)
+
+    # The next one comes anyway; a start that Step Functions throttles need not wait for it.
+    retry_policy {
+      maximum_event_age_in_seconds = 3600
+      maximum_retry_attempts       = 185
+    }
+
+    dead_letter_config {
+      arn = aws_sqs_queue.reconcile_dead_letters.arn
+    }
+  }
+
+  # A schedule that begins before its role may start an execution begins with a dead letter.
+  depends_on = [aws_iam_role_policy.schedule]
+}
+
+resource "aws_sqs_queue" "reconcile_dead_letters" {
+  name                      = local.reconcile_dead_letter_queue_name
+  message_retention_seconds = 14 * 24 * 60 * 60
+  sqs_managed_sse_enabled   = true
+
+  tags = var.tags
+}
