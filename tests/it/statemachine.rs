@@ -1,19 +1,35 @@
-//! The state machine, the error names and their documentation, held to each other.
+//! The state machines, the error names and their documentation, held to each other.
 
-use std::{collections::BTreeMap, io::Write as _, path::Path, process::Stdio};
+use std::{
+    collections::BTreeMap,
+    io::Write as _,
+    path::Path,
+    process::Stdio,
+    sync::LazyLock,
+};
 
 use resolve_image::{INDEX_FOLLOWS_WITHIN, LONGEST_PUT_INTERVAL};
 use serde_json::{Value, json};
 use shared::{
     contract::MOST_REPAIRS,
     error::{Class, ErrorName},
+    reconcile::Request,
 };
 
 use crate::execution::MACHINE;
 
 const DEFINITION: &str = include_str!("../../statemachine/replicate-image.asl.json");
+const RECONCILE_DEFINITION: &str = include_str!("../../statemachine/reconcile-registry.asl.json");
+const EXAMPLE: &str = include_str!("../../statemachine/examples/reconcile.json");
 const STATES_README: &str = include_str!("../../statemachine/README.md");
 const ERRORS: &str = include_str!("../../docs/errors.md");
+
+/// The definition of reconcile-registry, for a deployment without rules.
+static RECONCILE: LazyLock<Value> = LazyLock::new(|| {
+    let definition = RECONCILE_DEFINITION.replace("${rules}", "{}");
+    let definition = definition.replace("${concurrency}", "10").replace("${puts_per_second}", "1");
+    serde_json::from_str(&definition).unwrap()
+});
 
 /// The errors that AWS raises around a function, and that the definition names.
 const AWS_ERRORS: [&str; 12] = [
@@ -28,14 +44,15 @@ const AWS_ERRORS: [&str; 12] = [
     "Sandbox.Timedout",
     "States.ALL",
     "States.DataLimitExceeded",
+    "States.TaskFailed",
     "States.Timeout",
 ];
 
 /// The names that each Task's function raises, as the documentation of its `handle` says. `Internal` is any function's.
-const RAISED: [(&str, &[ErrorName]); 5] = {
+const RAISED: [(&str, &[ErrorName]); 7] = {
     use ErrorName::{
         AccessDenied, DigestMismatch, ImageNotFound, Internal, InvalidInput, LayersMissing, QuotaExceeded,
-        RegistryThrottled, RegistryUnavailable, ReplicationIncomplete, ReportUndelivered, RepositoryNotFound,
+        ReconcileIncomplete, RegistryThrottled, RegistryUnavailable, ReplicationIncomplete, ReportUndelivered, RepositoryNotFound,
         TagConflict, TagUnsettled, UploadLost,
     };
     [
@@ -97,10 +114,18 @@ const RAISED: [(&str, &[ErrorName]); 5] = {
             ],
         ),
         ("Report", &[InvalidInput, ReportUndelivered, ReplicationIncomplete, Internal]),
+        (
+            "FindDifferences",
+            &[InvalidInput, AccessDenied, RegistryThrottled, RegistryUnavailable, ReportUndelivered, Internal],
+        ),
+        ("ReportDifferences", &[InvalidInput, ReportUndelivered, ReconcileIncomplete, Internal]),
     ]
 };
 
-/// Every state by name, in the order of the file, those of the Map too.
+/// The tasks of reconcile-registry that run no function, but an execution of replicate-image.
+const REPLICATIONS: [&str; 2] = ["ReplicateImage", "ReplicateImageAgain"];
+
+/// Every state by name, in the order of the files, those of the Maps too.
 fn states() -> Vec<(String, Value)> {
     fn collect(states: &Value, into: &mut Vec<(String, Value)>) {
         for (name, state) in states.as_object().unwrap() {
@@ -110,9 +135,14 @@ fn states() -> Vec<(String, Value)> {
             }
         }
     }
-    let mut found = Vec::new();
-    collect(&MACHINE["States"], &mut found);
-    found.sort_by_key(|(name, _)| DEFINITION.find(&format!("\"{name}\": {{")));
+    let of_machine = |machine: &Value, definition: &str| {
+        let mut found = Vec::new();
+        collect(&machine["States"], &mut found);
+        found.sort_by_key(|(name, _)| definition.find(&format!("\"{name}\": {{")));
+        found
+    };
+    let mut found = of_machine(&MACHINE, DEFINITION);
+    found.extend(of_machine(&RECONCILE, RECONCILE_DEFINITION));
     found
 }
 
@@ -184,6 +214,9 @@ fn tasks_keep_the_rules_of_the_house() {
                     assert!(retrier["MaxAttempts"].is_u64(), "{name}");
                     assert!(!error_equals(retrier).contains(&"States.ALL"), "{name} retries whatever comes");
                 }
+                if REPLICATIONS.contains(&name.as_str()) {
+                    continue;
+                }
                 let timeouts: Vec<_> = list(&state, "Retry")
                     .into_iter()
                     .filter(|retrier| error_equals(retrier).contains(&"States.Timeout"))
@@ -195,10 +228,12 @@ fn tasks_keep_the_rules_of_the_house() {
             _ => {}
         }
     }
-    assert_eq!(tasks, RAISED.len());
-    let machine = &*MACHINE;
-    assert_eq!(machine["QueryLanguage"], "JSONata");
-    assert!(machine["TimeoutSeconds"].is_u64());
+    assert_eq!(tasks, RAISED.len() + REPLICATIONS.len());
+    for machine in [&*MACHINE, &*RECONCILE] {
+        assert_eq!(machine["QueryLanguage"], "JSONata");
+        assert!(machine["TimeoutSeconds"].is_u64());
+        assert!(!machine.to_string().contains("\"Fail\""), "a Fail state fails again when redriven");
+    }
 }
 
 #[test]
@@ -225,7 +260,29 @@ fn no_failure_leaves_its_iteration() {
     }
     steps.sort_unstable();
     assert_eq!(steps, ["CopyLayers", "CopyShards", "EnsureRepository", "PutManifest"]);
-    assert!(!DEFINITION.contains("\"Fail\""), "a Fail state fails again when redriven");
+}
+
+#[test]
+fn a_child_that_fails_stops_no_other_and_goes_on_when_it_is_redriven() {
+    let map = &RECONCILE["States"]["ReplicateImages"];
+    assert_eq!(map["ToleratedFailurePercentage"], 100);
+    assert_eq!(map["ItemProcessor"]["ProcessorConfig"]["Mode"], "DISTRIBUTED");
+    // IAM and whoever looks for the children know it by this name.
+    assert_eq!(map["Label"], "ReplicateImages");
+    let child = &map["ItemProcessor"]["States"];
+    let [first, again] = REPLICATIONS.map(|name| &child[name]);
+    assert_eq!(first["Arguments"], again["Arguments"], "it is tried again with what it was tried with");
+    assert_eq!(error_equals(list(first, "Catch")[0]), ["States.ALL"]);
+    assert!(again.get("Catch").is_none(), "a child whose error is caught has not failed");
+    // Longer than what they wait for.
+    let longest = MACHINE["TimeoutSeconds"].as_u64().unwrap();
+    assert!([first, again].iter().all(|task| task["TimeoutSeconds"].as_u64().unwrap() > longest));
+}
+
+#[test]
+fn the_example_of_a_run_is_a_valid_input() {
+    let request: Request = serde_json::from_str(EXAMPLE).unwrap();
+    assert!(request.newest.is_some() && request.pushed_since.is_some() && !request.rules.is_empty(), "{request:?}");
 }
 
 #[test]

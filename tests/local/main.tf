@@ -19,6 +19,7 @@ provider "aws" {
   skip_credentials_validation = true
   skip_metadata_api_check     = true
   skip_requesting_account_id  = true
+  s3_use_path_style           = true
 
   endpoints {
     cloudwatch = var.endpoint
@@ -26,6 +27,8 @@ provider "aws" {
     iam        = var.endpoint
     lambda     = var.endpoint
     logs       = coalesce(var.logs_endpoint, var.endpoint)
+    s3         = var.endpoint
+    scheduler  = var.endpoint
     sfn        = var.endpoint
     sns        = var.endpoint
     sqs        = var.endpoint
@@ -41,6 +44,7 @@ module "ecr_replicator" {
   package_dir         = var.package_dir
   architecture        = var.architecture
   copy_layers         = var.copy_layers
+  reconcile           = var.reconcile
   execution_log_level = "ALL"
   log_retention_days  = 1
 

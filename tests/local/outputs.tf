@@ -23,6 +23,16 @@ output "log_group_names" {
   value       = module.ecr_replicator.log_group_names
 }
 
+output "reconcile_bucket" {
+  description = "Name of the bucket of reconcile-registry's lists and reports."
+  value       = module.ecr_replicator.reconcile_bucket
+}
+
+output "reconcile_state_machine_arn" {
+  description = "ARN of the state machine that finds what the targets lack."
+  value       = module.ecr_replicator.reconcile_state_machine_arn
+}
+
 output "reports_queue_url" {
   description = "URL of the queue of the replications' reports."
   value       = aws_sqs_queue.reports.url

@@ -48,6 +48,13 @@ variable "package_dir" {
   nullable    = false
 }
 
+variable "reconcile" {
+  description = "How it is found what the targets lack: what is set here, instead of the module's defaults."
+  type        = any
+  default     = {}
+  nullable    = false
+}
+
 variable "region" {
   description = "Source region."
   type        = string

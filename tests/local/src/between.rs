@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{Path as UrlPath, State};
-use axum::http::{HeaderMap, HeaderName, StatusCode, Uri, header};
+use axum::extract::{DefaultBodyLimit, Path as UrlPath, State};
+use axum::http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use serde_json::{Value, json};
@@ -51,12 +51,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Hands a request on, and its answer back.
-async fn forward(client: &reqwest::Client, url: String, mut headers: HeaderMap, body: Bytes) -> (HeaderMap, Response) {
+async fn forward(
+    client: &reqwest::Client,
+    method: Method,
+    url: String,
+    mut headers: HeaderMap,
+    body: Bytes,
+) -> (HeaderMap, Response) {
     // The client sets its own.
     for name in [header::HOST, header::CONTENT_LENGTH, header::TRANSFER_ENCODING] {
         headers.remove(name);
     }
-    match client.post(url).headers(headers).body(body).send().await {
+    match client.request(method, url).headers(headers).body(body).send().await {
         Ok(answer) => {
             let (status, headers) = (answer.status(), kept(answer.headers()));
             (headers.clone(), (status, headers, answer.bytes().await.unwrap_or_default()).into_response())
@@ -72,8 +78,8 @@ fn kept(headers: &HeaderMap) -> HeaderMap {
     kept.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
-/// In front of ministack, for what the functions and Terraform ask of it: how often an execution was redriven and which queries
-/// CloudWatch Logs keeps, neither of which ministack knows, and whether an event is taken.
+/// In front of ministack, for what the functions and Terraform ask of it: how often an execution was redriven, the Map Runs of
+/// what it goes on in and which queries CloudWatch Logs keeps, none of which ministack knows, and whether an event is taken.
 #[derive(Debug)]
 pub(crate) struct Services {
     server: Server,
@@ -85,6 +91,8 @@ struct ServicesState {
     ministack: String,
     client: reqwest::Client,
     redrives: Mutex<HashMap<String, u32>>,
+    /// What an execution went on in, each time that it was redriven.
+    continuations: Mutex<HashMap<String, Vec<String>>>,
     refuses_events: Mutex<bool>,
     /// The query definitions by their IDs.
     queries: Mutex<BTreeMap<String, Value>>,
@@ -120,10 +128,13 @@ impl Services {
             ministack: ministack.to_owned(),
             client: client()?,
             redrives: Mutex::default(),
+            continuations: Mutex::default(),
             refuses_events: Mutex::default(),
             queries: Mutex::default(),
         });
-        let server = Server::start(Router::new().fallback(post(service)).with_state(Arc::clone(&state))).await?;
+        // Lists go through S3.
+        let router = Router::new().fallback(service).layer(DefaultBodyLimit::disable());
+        let server = Server::start(router.with_state(Arc::clone(&state))).await?;
         Ok(Self { server, state })
     }
 
@@ -142,9 +153,20 @@ impl Services {
         *count += 1;
         *count
     }
+
+    /// `execution` goes on in `continuation`.
+    pub(crate) fn goes_on_in(&self, execution: &str, continuation: &str) {
+        lock(&self.state.continuations).entry(execution.to_owned()).or_default().push(continuation.to_owned());
+    }
 }
 
-async fn service(State(state): State<Arc<ServicesState>>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+async fn service(
+    State(state): State<Arc<ServicesState>>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let operation = headers.get("x-amz-target").and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     if operation == "AWSEvents.PutEvents" && *lock(&state.refuses_events) {
         let error = json!({"__type": "AccessDeniedException", "message": "the bus takes no events"});
@@ -154,19 +176,37 @@ async fn service(State(state): State<Arc<ServicesState>>, uri: Uri, headers: Hea
     if let Some(answer) = state.of_queries(&operation, &asked) {
         return answer.to_string().into_response();
     }
-    let (answered, answer) = forward(&state.client, format!("{}{uri}", state.ministack), headers, body).await;
+    let url = format!("{}{uri}", state.ministack);
+    let (answered, answer) = forward(&state.client, method, url.clone(), headers.clone(), body).await;
     let execution = asked["executionArn"].as_str().unwrap_or_default();
     let redrives = lock(&state.redrives).get(execution).copied();
+    let continuations = lock(&state.continuations).get(execution).cloned().unwrap_or_default();
     match redrives {
+        Some(_) if operation == "AWSStepFunctions.ListMapRuns" => {
+            let mut listed = read_json(answer).await;
+            for continuation in continuations {
+                let asked = Bytes::from(json!({"executionArn": continuation}).to_string());
+                let (_, answer) = forward(&state.client, Method::POST, url.clone(), headers.clone(), asked).await;
+                let mut more = read_json(answer).await["mapRuns"].take();
+                if let (Some(all), Some(more)) = (listed["mapRuns"].as_array_mut(), more.as_array_mut()) {
+                    all.append(more);
+                }
+            }
+            (answered, listed.to_string()).into_response()
+        }
         Some(count) if operation == "AWSStepFunctions.DescribeExecution" => {
-            let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap_or_default();
-            let mut described: Value = serde_json::from_slice(&body).unwrap_or_default();
+            let mut described = read_json(answer).await;
             described["redriveCount"] = json!(count);
             described["status"] = json!("RUNNING");
             (answered, described.to_string()).into_response()
         }
         _ => answer,
     }
+}
+
+async fn read_json(answer: Response) -> Value {
+    let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap_or_default();
+    serde_json::from_slice(&body).unwrap_or_default()
 }
 
 /// An invocation on its way to a function.
@@ -364,7 +404,7 @@ async fn tell(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    forward(&state.client, format!("http://{upstream}/2018-06-01/runtime/{what}"), headers, body).await.1
+    forward(&state.client, Method::POST, format!("http://{upstream}/2018-06-01/runtime/{what}"), headers, body).await.1
 }
 
 /// Sends a signal to a function's process.

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use shared::contract::Report;
 use shared::names::Digest;
@@ -14,15 +15,16 @@ use crate::error::Error;
 /// How long one call waits for a message.
 const WAIT_SECONDS: i32 = 1;
 
-/// A report as EventBridge delivers it.
+/// A report as EventBridge delivers it: of a replication's round, unless it is said of what.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct ReportEvent {
-    /// `Image Replication Complete` or `Image Replication Incomplete`.
+pub struct ReportEvent<R = Report> {
+    /// `Image Replication Complete` or `Image Replication Incomplete`; `ECR Registry Reconcile Complete` or
+    /// `ECR Registry Reconcile Incomplete`.
     pub detail_type: String,
     /// The report.
     #[serde(rename = "detail")]
-    pub report: Report,
+    pub report: R,
 }
 
 /// The queue of reports.
@@ -30,7 +32,7 @@ pub struct ReportEvent {
 pub(crate) struct Reports {
     client: aws_sdk_sqs::Client,
     queue_url: String,
-    received: Mutex<Vec<ReportEvent>>,
+    received: Mutex<Vec<Value>>,
 }
 
 impl Reports {
@@ -39,17 +41,25 @@ impl Reports {
     }
 
     /// The reports of an execution; waits for the first, and takes whatever came with it.
-    pub(crate) async fn of(&self, execution_arn: &str, patience: Duration) -> Result<Vec<ReportEvent>, Error> {
+    pub(crate) async fn of<R: DeserializeOwned>(
+        &self,
+        execution_arn: &str,
+        patience: Duration,
+    ) -> Result<Vec<ReportEvent<R>>, Error> {
         let start = Instant::now();
         let mut received = self.received.lock().await;
         loop {
             let more = self.receive().await?;
             let none_left = more.is_empty();
             received.extend(more);
-            let reports: Vec<_> =
-                received.iter().filter(|event| event.report.execution.arn == execution_arn).cloned().collect();
+            let is_of = |event: &&Value| event["detail"]["execution"]["arn"] == execution_arn;
+            let reports: Vec<_> = received.iter().filter(is_of).cloned().collect();
             if none_left && !reports.is_empty() {
-                return Ok(reports);
+                let read = |event: Value| {
+                    let text = event.to_string();
+                    serde_json::from_value(event).map_err(|error| Error::answer("a report", format!("{error}: {text}")))
+                };
+                return reports.into_iter().map(read).collect();
             }
             if start.elapsed() > patience {
                 return Err(Error::Late {
@@ -61,7 +71,7 @@ impl Reports {
         }
     }
 
-    async fn receive(&self) -> Result<Vec<ReportEvent>, Error> {
+    async fn receive(&self) -> Result<Vec<Value>, Error> {
         let request = self.client.receive_message().queue_url(&self.queue_url).max_number_of_messages(10);
         let answer = request.wait_time_seconds(WAIT_SECONDS).send().await.map_err(Error::call("ReceiveMessage"))?;
         let mut events = Vec::new();

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::error::Error;
 use crate::executions::{Execution, Executions, HistoryEvent};
 
-/// Redrives `original`, of which `failed` is the last part: itself, or the execution in which it went on when it was
+/// Redrives `original`, an execution of the state machine of `executions`, of which `failed` is the last part: itself, or the execution in which it went on when it was
 /// redriven for the last time. `count` is how often it is redriven, this time included. The ARN of what it goes on in.
 pub(crate) async fn redrive(
     executions: &Executions,

@@ -9,6 +9,7 @@ use ecr_local::{Config as EcrConfig, EcrLocal, Shape};
 use serde::Serialize;
 use serde_json::{Value, json};
 use shared::names::Digest;
+use shared::reconcile;
 use tempfile::TempDir;
 
 use crate::between::{Fate, Invocation, Runtime, Services, signal};
@@ -52,6 +53,8 @@ pub struct Options {
     pub untagged_images: bool,
     /// The replication rules, as the module takes them, instead of one for every image, to all targets.
     pub rules: Option<Value>,
+    /// What is set of the module's `reconcile`; the rest keeps its default.
+    pub reconcile: Value,
     /// What the module's `notifications` are on: `failures` or `all`; then a deployment waits for the image, too.
     pub notify_on: Option<String>,
     /// What else the functions' environment has.
@@ -91,6 +94,7 @@ impl Options {
             copy_layers: CopyLayers::default(),
             untagged_images: false,
             rules: None,
+            reconcile: json!({}),
             notify_on: None,
             environment: Vec::new(),
             shape: None,
@@ -111,6 +115,8 @@ impl Options {
 pub struct LocalStack {
     options: Options,
     executions: Executions,
+    reconciliations: Executions,
+    reconcile_bucket: String,
     reports: Reports,
     dead_letter_queue_url: String,
     event_patterns: BTreeMap<String, String>,
@@ -377,6 +383,49 @@ impl LocalStack {
         redrive(&self.executions, original, failed, count).await
     }
 
+    /// Starts a run of reconcile-registry by hand.
+    ///
+    /// # Errors
+    /// If StartExecution fails.
+    pub async fn start_reconcile(&self, input: &Value) -> Result<String, Error> {
+        self.reconciliations.start(None, input).await
+    }
+
+    /// As [`LocalStack::redrive`], for a run of reconcile-registry.
+    ///
+    /// # Errors
+    /// As [`LocalStack::redrive`].
+    pub async fn redrive_reconcile(&self, original: &Execution, failed: &Execution) -> Result<String, Error> {
+        let count = self.services.count_redrive(&original.arn);
+        let continuation = redrive(&self.reconciliations, original, failed, count).await?;
+        self.services.goes_on_in(&original.arn, &continuation);
+        Ok(continuation)
+    }
+
+    /// The runs of reconcile-registry.
+    #[must_use]
+    pub fn reconciliations(&self) -> &Executions {
+        &self.reconciliations
+    }
+
+    /// The bucket of the lists and reports of reconcile-registry.
+    #[must_use]
+    pub fn reconcile_bucket(&self) -> &str {
+        &self.reconcile_bucket
+    }
+
+    /// An object in that bucket.
+    ///
+    /// # Errors
+    /// If S3 does not answer, or does not have it.
+    pub async fn object(&self, key: &str) -> Result<String, Error> {
+        let client = reqwest::Client::builder().no_proxy().build().map_err(Error::call("building an HTTP client"))?;
+        let url = format!("{}/{}/{key}", self.endpoint(), self.reconcile_bucket);
+        let answer = client.get(url).send().await.and_then(reqwest::Response::error_for_status);
+        let answer = answer.map_err(Error::call("GetObject"))?;
+        answer.text().await.map_err(Error::call("GetObject"))
+    }
+
     /// Whether EventBridge refuses the functions' events from now on.
     pub fn refuse_events(&self, refuse: bool) {
         self.services.refuse_events(refuse);
@@ -431,6 +480,14 @@ impl LocalStack {
     pub async fn reports(&self, execution_arn: &str) -> Result<Vec<ReportEvent>, Error> {
         self.reports.of(execution_arn, PATIENCE).await
     }
+
+    /// The report events of a run of reconcile-registry, at least one.
+    ///
+    /// # Errors
+    /// If there is none within a minute.
+    pub async fn reconcile_reports(&self, execution_arn: &str) -> Result<Vec<ReportEvent<reconcile::Report>>, Error> {
+        self.reports.of(execution_arn, PATIENCE).await
+    }
 }
 
 impl Drop for LocalStack {
@@ -472,10 +529,14 @@ impl Undeployed {
         let sqs = aws_sdk_sqs::Config::builder().behavior_version(BehaviorVersion::v2026_01_12());
         let sqs = sqs.endpoint_url(ministack.endpoint()).credentials_provider(credentials()).region(region);
         let executions = Executions::new(ministack.endpoint(), &options.source, outputs.state_machine_arn);
+        let reconciliations =
+            Executions::new(ministack.endpoint(), &options.source, outputs.reconcile_state_machine_arn);
         let reports = Reports::new(aws_sdk_sqs::Client::from_conf(sqs.build()), outputs.reports_queue_url);
         Ok(LocalStack {
             options,
             executions,
+            reconciliations,
+            reconcile_bucket: outputs.reconcile_bucket,
             reports,
             dead_letter_queue_url: outputs.dead_letter_queue_url,
             event_patterns: outputs.event_patterns,

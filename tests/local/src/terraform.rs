@@ -18,6 +18,8 @@ use crate::stack::{Options, root};
 #[derive(Debug, Clone)]
 pub(crate) struct Outputs {
     pub(crate) state_machine_arn: String,
+    pub(crate) reconcile_state_machine_arn: String,
+    pub(crate) reconcile_bucket: String,
     pub(crate) reports_queue_url: String,
     pub(crate) dead_letter_queue_url: String,
     /// By replication rule, as JSON.
@@ -27,6 +29,8 @@ pub(crate) struct Outputs {
 #[derive(Debug, Deserialize)]
 struct RawOutputs {
     state_machine_arn: Output<String>,
+    reconcile_state_machine_arn: Output<String>,
+    reconcile_bucket: Output<String>,
     reports_queue_url: Output<String>,
     dead_letter_queue_url: Output<String>,
     event_patterns: Output<BTreeMap<String, String>>,
@@ -38,7 +42,15 @@ struct Output<T> {
 }
 
 /// The functions, each of which has a package.
-pub(crate) const FUNCTIONS: [&str; 5] = ["resolve-image", "ensure-repo", "copy-layers", "put-manifest", "report"];
+pub(crate) const FUNCTIONS: [&str; 7] = [
+    "resolve-image",
+    "ensure-repo",
+    "copy-layers",
+    "put-manifest",
+    "report",
+    "find-differences",
+    "report-differences",
+];
 
 /// The directory of the packages.
 pub(crate) fn packages() -> Result<PathBuf, Error> {
@@ -82,6 +94,7 @@ pub(crate) async fn apply(
     command.arg(format!("-var=logs_endpoint={logs_endpoint}"));
     command.args(options.notify_on.iter().map(|on| format!("-var=notify_on={on}")));
     command.arg(format!("-var=package_dir={}", packages.display()));
+    command.arg(format!("-var=reconcile={}", options.reconcile));
     command.arg(format!("-var=region={}", options.source));
     command.arg(format!("-var=rules={}", options.rules()));
     run("terraform apply", command, &log, false).await?;
@@ -93,6 +106,8 @@ pub(crate) async fn apply(
         serde_json::from_slice(&text).map_err(|error| Error::answer("terraform output", error.to_string()))?;
     Ok(Outputs {
         state_machine_arn: raw.state_machine_arn.value,
+        reconcile_state_machine_arn: raw.reconcile_state_machine_arn.value,
+        reconcile_bucket: raw.reconcile_bucket.value,
         reports_queue_url: raw.reports_queue_url.value,
         dead_letter_queue_url: raw.dead_letter_queue_url.value,
         event_patterns: raw.event_patterns.value,
