@@ -135,6 +135,18 @@ replay-dead-letters: ## Start an execution for each push event that could not st
 wait-for-image: ## Wait until a push is at every target (IMAGE=repository:tag@digest, NAME=ecr-replicator, SECONDS=1800)
 	@terraform/wait-for-image.sh '$(IMAGE)' '$(or $(NAME),ecr-replicator)' '$(or $(SECONDS),1800)'
 
+# Needs the AWS CLI, with credentials for the account and the source region.
+.PHONY: reconcile
+reconcile: ## Find what targets lack (MODE=audit, plan or repair; RULES=, REPOSITORIES=, TAGS=, NEWEST=, ...)
+	@terraform/reconcile.sh name='$(NAME)' mode='$(MODE)' rules='$(RULES)' repositories='$(REPOSITORIES)' tags='$(TAGS)' \
+		pushed_since='$(PUSHED_SINCE)' pushed_before='$(PUSHED_BEFORE)' newest='$(NEWEST)' \
+		price_per_gb='$(PRICE_PER_GB)' bytes_per_second='$(BYTES_PER_SECOND)'
+
+# Needs the AWS CLI, with credentials for the account and the source region.
+.PHONY: reconcile-progress
+reconcile-progress: ## Show how far a run of reconcile is (EXECUTION=<arn>)
+	@terraform/reconcile-progress.sh '$(EXECUTION)'
+
 NEXTEST_VERSION := 0.9.143
 
 # Where cargo-nextest is not installed, this project's own.
