@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use shared::{names::Region, reconcile::Report, service::NAMESPACE};
 
-/// The gauge: how many items differ, of a rule in a target region.
+/// The gauge: how many items differ, of a rule in a target region. By deployment alone, too: an alarm cannot search.
 pub const DRIFT: &str = "Drift";
 
 /// The lines of `report`, one for each rule and target region that it knows all about; `deployment` is what the dimension
@@ -23,7 +23,7 @@ pub fn lines<'a>(report: &'a Report, deployment: &'a str) -> impl Iterator<Item 
     drifts.into_iter().map(move |((rule, region), drift)| {
         let directive = json!({
             "Namespace": NAMESPACE,
-            "Dimensions": [["Deployment", "Rule", "Region"]],
+            "Dimensions": [["Deployment"], ["Deployment", "Rule", "Region"]],
             "Metrics": [{"Name": DRIFT, "Unit": "Count"}],
         });
         json!({
