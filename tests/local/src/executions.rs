@@ -143,6 +143,17 @@ impl HistoryEvent {
     }
 }
 
+/// How far a Map Run is: its items.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MapRun {
+    /// All of them.
+    pub total: usize,
+    /// Those whose child succeeded.
+    pub succeeded: usize,
+    /// Those whose child failed.
+    pub failed: usize,
+}
+
 /// The executions of one deployment's state machine.
 #[derive(Debug)]
 pub struct Executions {
@@ -156,6 +167,12 @@ impl Executions {
         let config = config.endpoint_url(endpoint).credentials_provider(credentials());
         let client = Client::from_conf(config.region(Region::new(region.to_owned())).build());
         Self { client, state_machine_arn }
+    }
+
+    /// The state machine.
+    #[must_use]
+    pub fn state_machine_arn(&self) -> &str {
+        &self.state_machine_arn
     }
 
     /// Waits until there are at least `count`, and all of them have ended.
@@ -248,6 +265,20 @@ impl Executions {
             }
             tokio::time::sleep(POLL).await;
         }
+    }
+
+    /// The Map Run of an execution, if there is one yet.
+    pub(crate) async fn map_run(&self, arn: &str) -> Result<Option<MapRun>, Error> {
+        let runs = self.client.list_map_runs().execution_arn(arn).send().await.map_err(Error::call("ListMapRuns"))?;
+        let Some(run) = runs.map_runs().first() else { return Ok(None) };
+        let described = self.client.describe_map_run().map_run_arn(run.map_run_arn()).send().await;
+        let described = described.map_err(Error::call("DescribeMapRun"))?;
+        let number = |count: i64| usize::try_from(count).unwrap_or_default();
+        Ok(described.item_counts().map(|counts| MapRun {
+            total: number(counts.total()),
+            succeeded: number(counts.succeeded()),
+            failed: number(counts.failed()),
+        }))
     }
 
     pub(crate) async fn history(&self, arn: &str) -> Result<Vec<HistoryEvent>, Error> {

@@ -23,7 +23,7 @@ pub use aws_sdk_sfn::types::ExecutionStatus;
 pub use between::{Fate, Invocation};
 pub use error::Error;
 pub use events::ReportEvent;
-pub use executions::{Execution, Executions, HistoryEvent};
+pub use executions::{Execution, Executions, HistoryEvent, MapRun};
 pub use image::{Client, Image, Pushed};
 pub use registry::{Contents, Registry};
 pub use sample::Sample;

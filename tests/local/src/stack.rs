@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use crate::between::{Fate, Invocation, Runtime, Services, signal};
 use crate::error::Error;
 use crate::events::{ReportEvent, Reports, matches, replay_push};
-use crate::executions::{Execution, Executions, HistoryEvent};
+use crate::executions::{Execution, Executions, HistoryEvent, MapRun};
 use crate::image::{Client, Image, Pushed};
 use crate::logs;
 use crate::ministack::Ministack;
@@ -237,9 +237,7 @@ impl LocalStack {
     /// A client of a region's ECR.
     #[must_use]
     pub fn ecr_client(&self, region: &str) -> aws_sdk_ecr::Client {
-        let config = aws_sdk_ecr::Config::builder().behavior_version(BehaviorVersion::v2026_01_12());
-        let config = config.endpoint_url(self.ecr.endpoint()).credentials_provider(credentials());
-        aws_sdk_ecr::Client::from_conf(config.region(Region::new(region.to_owned())).build())
+        ecr_client(&self.ecr, region)
     }
 
     /// A region's registry, signed in to.
@@ -270,9 +268,7 @@ impl LocalStack {
     /// If the client fails, or the registry does not have the tag afterwards.
     pub async fn push(&self, client: Client, image: &Image, repository: &str, tag: &str) -> Result<Pushed, Error> {
         let registry = self.registry(self.source()).await?;
-        let log = self.logs.join("push.log");
-        let digest = image.push(&client, &registry, repository, tag, self.home.path(), &log).await?;
-        Ok(Pushed { digest, client })
+        push(&registry, client, image, (repository, tag), self.home.path(), &self.logs).await
     }
 
     /// Sends a push's event again.
@@ -408,6 +404,14 @@ impl LocalStack {
         &self.reconciliations
     }
 
+    /// The Map Run of a run of reconcile-registry, if there is one yet.
+    ///
+    /// # Errors
+    /// If Step Functions does not answer.
+    pub async fn map_run(&self, arn: &str) -> Result<Option<MapRun>, Error> {
+        self.reconciliations.map_run(arn).await
+    }
+
     /// The bucket of the lists and reports of reconcile-registry.
     #[must_use]
     pub fn reconcile_bucket(&self) -> &str {
@@ -511,6 +515,28 @@ pub struct Undeployed {
 }
 
 impl Undeployed {
+    /// A client of a region's ECR.
+    #[must_use]
+    pub fn ecr_client(&self, region: &str) -> aws_sdk_ecr::Client {
+        ecr_client(&self.ecr, region)
+    }
+
+    /// Pushes an image to a repository of the source region, which is made where there is none.
+    ///
+    /// # Errors
+    /// If the client fails, or the registry does not have the tag afterwards.
+    pub async fn push(&self, client: Client, image: &Image, repository: &str, tag: &str) -> Result<Pushed, Error> {
+        let ecr = self.ecr_client(&self.options.source);
+        match ecr.create_repository().repository_name(repository).send().await {
+            Err(error) if !error.as_service_error().is_some_and(|it| it.is_repository_already_exists_exception()) => {
+                return Err(Error::call("CreateRepository")(error));
+            }
+            _ => {}
+        }
+        let registry = Registry::sign_in(&ecr, &self.options.source).await?;
+        push(&registry, client, image, (repository, tag), self.home.path(), &self.logs).await
+    }
+
     /// Applies tests/local.
     ///
     /// # Errors
@@ -548,6 +574,24 @@ impl Undeployed {
             home,
         })
     }
+}
+
+async fn push(
+    registry: &Registry,
+    client: Client,
+    image: &Image,
+    (repository, tag): (&str, &str),
+    home: &Path,
+    logs: &Path,
+) -> Result<Pushed, Error> {
+    let digest = image.push(&client, registry, repository, tag, home, &logs.join("push.log")).await?;
+    Ok(Pushed { digest, client })
+}
+
+fn ecr_client(ecr: &EcrLocal, region: &str) -> aws_sdk_ecr::Client {
+    let config = aws_sdk_ecr::Config::builder().behavior_version(BehaviorVersion::v2026_01_12());
+    let config = config.endpoint_url(ecr.endpoint()).credentials_provider(credentials());
+    aws_sdk_ecr::Client::from_conf(config.region(Region::new(region.to_owned())).build())
 }
 
 pub(crate) fn credentials() -> Credentials {

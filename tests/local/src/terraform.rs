@@ -42,15 +42,8 @@ struct Output<T> {
 }
 
 /// The functions, each of which has a package.
-pub(crate) const FUNCTIONS: [&str; 7] = [
-    "resolve-image",
-    "ensure-repo",
-    "copy-layers",
-    "put-manifest",
-    "report",
-    "find-differences",
-    "report-differences",
-];
+pub(crate) const FUNCTIONS: [&str; 7] =
+    ["resolve-image", "ensure-repo", "copy-layers", "put-manifest", "report", "find-differences", "report-differences"];
 
 /// The directory of the packages.
 pub(crate) fn packages() -> Result<PathBuf, Error> {

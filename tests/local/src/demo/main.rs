@@ -1,6 +1,7 @@
 //! `make demo`: one push, every region, on this machine.
 
 mod follow;
+mod reconcile;
 mod run;
 mod screen;
 
@@ -15,6 +16,8 @@ pub(crate) struct Request {
     image: Option<String>,
     /// `TARGETS`: regions, separated by commas or spaces.
     targets: Option<String>,
+    /// `RECONCILE`: instead of a push, a source that already has images.
+    reconcile: bool,
     /// `KEEP`: leave the stack up until Ctrl-C, and show how to use it.
     keep: bool,
 }
@@ -22,7 +25,9 @@ pub(crate) struct Request {
 impl Request {
     fn from_env() -> Self {
         let value = |name| env::var(name).ok().filter(|value| !value.is_empty());
-        Self { image: value("IMAGE"), targets: value("TARGETS"), keep: value("KEEP").is_some_and(|value| value != "0") }
+        let is_set = |name| value(name).is_some_and(|value| value != "0");
+        let (reconcile, keep) = (is_set("RECONCILE"), is_set("KEEP"));
+        Self { image: value("IMAGE"), targets: value("TARGETS"), reconcile, keep }
     }
 }
 
@@ -31,8 +36,11 @@ async fn main() -> ExitCode {
     let request = Request::from_env();
     let screen = screen::Screen::new();
     // Dropping the run stops what it started.
+    let demonstrate = async {
+        if request.reconcile { reconcile::run(&request, &screen).await } else { run::run(&request, &screen).await }
+    };
     let result = tokio::select! {
-        result = run::run(&request, &screen) => result,
+        result = demonstrate => result,
         () = interrupted() => {
             screen.line("\nstopped");
             return ExitCode::from(130);

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use local_stack::{Client, Contents, Error, Execution, Image, LocalStack, Options, Pushed, SOURCE, Sample};
+use local_stack::{Client, Contents, Error, Execution, Image, LocalStack, Options, Pushed, SOURCE, Sample, Undeployed};
 use serde::Serialize;
 use shared::contract::{Report, Status, TargetReport};
 
@@ -19,7 +19,7 @@ const TAG: &str = "v1";
 const TARGETS: &str = "eu-west-1 us-west-2 ap-southeast-2";
 
 /// Where the demo leaves what it made, from the project's directory.
-const DIRECTORY: &str = "target/demo";
+pub(crate) const DIRECTORY: &str = "target/demo";
 
 /// The run as a page, there.
 const PICTURE: &str = "run.html";
@@ -50,9 +50,8 @@ pub(crate) enum Failure {
 
 pub(crate) async fn run(request: &Request, screen: &Screen) -> Result<(), Failure> {
     let start = Instant::now();
-    let targets = targets(request.targets.as_deref().unwrap_or(TARGETS))?;
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(DIRECTORY);
-    let directory = prepare(&directory)?;
+    let targets = targets(request)?;
+    let directory = prepare()?;
     let image = match &request.image {
         Some(image) => Image::find(image)?,
         None => Sample::default().write(directory.join("image"))?,
@@ -81,7 +80,8 @@ pub(crate) async fn run(request: &Request, screen: &Screen) -> Result<(), Failur
     result
 }
 
-fn targets(text: &str) -> Result<Vec<String>, Failure> {
+pub(crate) fn targets(request: &Request) -> Result<Vec<String>, Failure> {
+    let text = request.targets.as_deref().unwrap_or(TARGETS);
     let mut targets: Vec<String> = Vec::new();
     for name in text.split([',', ' ']).filter(|name| !name.is_empty()) {
         name.parse::<shared::names::Region>().map_err(|error| Failure::Targets(error.to_string()))?;
@@ -96,10 +96,11 @@ fn targets(text: &str) -> Result<Vec<String>, Failure> {
 }
 
 /// Makes the directory, without what an earlier run left.
-fn prepare(directory: &Path) -> Result<PathBuf, Failure> {
+pub(crate) fn prepare() -> Result<PathBuf, Failure> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(DIRECTORY);
     let logs = directory.join("logs");
     let failed = |source| Failure::Write { path: DIRECTORY.to_owned(), source };
-    for old in ["report.json", "history.json", PICTURE].map(|name| directory.join(name)) {
+    for old in ["report.json", "reconcile-report.json", "history.json", PICTURE].map(|name| directory.join(name)) {
         if old.exists() {
             fs::remove_file(old).map_err(failed)?;
         }
@@ -111,14 +112,22 @@ fn prepare(directory: &Path) -> Result<PathBuf, Failure> {
 }
 
 async fn start_stack(targets: Vec<String>, directory: &Path, screen: &Screen) -> Result<LocalStack, Error> {
+    deploy(launch(targets, directory, screen).await?, screen).await
+}
+
+pub(crate) async fn launch(targets: Vec<String>, directory: &Path, screen: &Screen) -> Result<Undeployed, Error> {
     let since = Instant::now();
     let logs = Some(directory.join("logs"));
     let options = Options { source: SOURCE.to_owned(), targets, wait_scale: 1.0, logs, ..Options::quick(&[]) };
     let stack = LocalStack::launch(options).await?;
     screen.step("start", "a local ECR, and ministack for the rest of AWS", since);
+    Ok(stack)
+}
+
+pub(crate) async fn deploy(stack: Undeployed, screen: &Screen) -> Result<LocalStack, Error> {
     let since = Instant::now();
     let stack = stack.deploy().await?;
-    screen.step("deploy", "terraform apply: functions, state machine, event rule", since);
+    screen.step("deploy", "terraform apply: functions, state machines, event rule", since);
     Ok(stack)
 }
 
@@ -168,7 +177,7 @@ struct History<T> {
     events: Vec<T>,
 }
 
-fn write_json(path: &Path, content: &impl Serialize) -> Result<(), Failure> {
+pub(crate) fn write_json(path: &Path, content: &impl Serialize) -> Result<(), Failure> {
     let failed = |source| Failure::Write { path: path.display().to_string(), source };
     let mut text = serde_json::to_string_pretty(content).map_err(|error| failed(error.into()))?;
     text.push('\n');
