@@ -23,6 +23,7 @@ mod permissions;
 mod picture;
 mod put_manifest;
 mod reconcile;
+mod reconcile_registry;
 mod redrive;
 mod replication;
 mod report;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use ecr_local::{Fault, Stats};
-use local_stack::{Client, Contents, Execution, Image, LocalStack, Options, Pushed, Sample};
+use local_stack::{Client, Contents, Execution, Image, LocalStack, Options, Pushed, Sample, Undeployed};
 use serde_json::Value;
 use shared::contract::{Report, TargetReport};
 
@@ -36,6 +36,16 @@ impl Scene {
         let stack = LocalStack::start(options).await.unwrap();
         stack.create_repository(REPOSITORY, |request| request).await.unwrap();
         Self { stack, image, _home: home }
+    }
+
+    /// On a registry that has something before the module is applied.
+    pub(crate) async fn onto(options: Options, fill: impl AsyncFnOnce(&Undeployed)) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let small = Sample { seed: 7, shared_layers: vec![8], own_layers: vec![8], ..Sample::default() };
+        let image = small.write(home.path().join("image")).unwrap();
+        let undeployed = LocalStack::launch(options).await.unwrap();
+        fill(&undeployed).await;
+        Self { stack: undeployed.deploy().await.unwrap(), image, _home: home }
     }
 
     pub(crate) async fn push(&self) -> Pushed {

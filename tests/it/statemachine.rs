@@ -52,8 +52,8 @@ const AWS_ERRORS: [&str; 12] = [
 const RAISED: [(&str, &[ErrorName]); 7] = {
     use ErrorName::{
         AccessDenied, DigestMismatch, ImageNotFound, Internal, InvalidInput, LayersMissing, QuotaExceeded,
-        ReconcileIncomplete, RegistryThrottled, RegistryUnavailable, ReplicationIncomplete, ReportUndelivered, RepositoryNotFound,
-        TagConflict, TagUnsettled, UploadLost,
+        ReconcileIncomplete, RegistryThrottled, RegistryUnavailable, ReplicationIncomplete, ReportUndelivered,
+        RepositoryNotFound, TagConflict, TagUnsettled, UploadLost,
     };
     [
         (
