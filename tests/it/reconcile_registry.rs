@@ -242,15 +242,14 @@ async fn what_the_schedule_starts_is_a_run(operator: &Operator) {
 
 async fn what_happens_meanwhile_is_no_failure(operator: &Operator) {
     let stack = &operator.scene.stack;
+    // Slow enough for what comes in between.
+    stack.ecr().fault(Fault::slow("PutImage", Duration::from_secs(2)).in_region(NEAR).for_ever());
     let output = operator.run("make", &["--silent", "reconcile", "MODE=repair"]).await;
     assert!(output.status.success(), "{output:?}");
     let repair = String::from_utf8(output.stdout).unwrap().trim().to_owned();
 
-    // Whoever comes second says so, and ends.
-    until("the first child", || !tags(stack, NEAR, "prod/app").is_empty()).await;
-    let output = operator.run("make", &["--silent", "reconcile"]).await;
-    let second = String::from_utf8(output.stdout).unwrap().trim().to_owned();
     // An image goes, and another one comes.
+    until("the first child", || !tags(stack, NEAR, "prod/app").is_empty()).await;
     let client = stack.ecr_client(SOURCE);
     let there = tags(stack, NEAR, "prod/app");
     let last = tags(stack, SOURCE, "prod/app").into_keys().rfind(|tag| !there.contains_key(tag)).unwrap();
@@ -259,6 +258,9 @@ async fn what_happens_meanwhile_is_no_failure(operator: &Operator) {
     assert_eq!(deleted.failures(), []);
     put(&client, "prod/app", &image("a new one", &["new"], None), &["new"], &["v7"]).await;
 
+    // Whoever comes second says so, and ends.
+    let output = operator.run("make", &["--silent", "reconcile"]).await;
+    let second = String::from_utf8(output.stdout).unwrap().trim().to_owned();
     let second = finished(stack, &second).await;
     assert_eq!(second.status, ExecutionStatus::Succeeded, "{second:?}");
     assert_eq!(second.output.unwrap()["alreadyRunning"], repair.as_str());
@@ -268,6 +270,7 @@ async fn what_happens_meanwhile_is_no_failure(operator: &Operator) {
     assert!(progress.status.success(), "{progress:?}");
     assert!(shown.contains("ReplicateImages [##############################] 100 %, 6 of 6 replicated"), "{shown}");
     let repair = finished(stack, &repair).await;
+    stack.ecr().clear_faults();
     let gone = children(stack, &repair.arn).await.into_iter().find(|(_, input)| input["tag"] == last.as_str());
     assert_eq!(gone.unwrap().0, ExecutionStatus::Succeeded, "an image that is gone is no failure");
     let repair = report(stack, &repair).await;
