@@ -8,6 +8,7 @@ use ecr_local::Fault;
 use futures::{StreamExt as _, stream};
 use local_stack::{Execution, ExecutionStatus, LocalStack, Options, SOURCE, Undeployed};
 use serde_json::{Value, json};
+use shared::names::ImageTag;
 use shared::reconcile::{Item, Kind, Report};
 
 use crate::operator::{Operator, is_cli_installed};
@@ -317,5 +318,5 @@ async fn a_child_that_fails_is_redriven(operator: &Operator) {
     let told: Vec<_> = reports.iter().map(|event| (event.report.round, event.report.complete)).collect();
     assert_eq!(told, [(1, false), (2, true)]);
     let [failure] = &reports[0].report.failures[..] else { panic!("{:?}", reports[0].report.failures) };
-    assert_eq!(failure.tag.as_ref().map(|tag| tag.as_str()), Some("v7"), "{failure:?}");
+    assert_eq!(failure.tag.as_ref().map(ImageTag::as_str), Some("v7"), "{failure:?}");
 }

@@ -3,6 +3,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use aws_sdk_ecr::operation::create_repository::CreateRepositoryError;
 use aws_sdk_ecr::operation::create_repository::builders::CreateRepositoryFluentBuilder;
 use aws_sdk_sfn::config::{BehaviorVersion, Credentials, Region};
 use ecr_local::{Config as EcrConfig, EcrLocal, Shape};
@@ -527,11 +528,10 @@ impl Undeployed {
     /// If the client fails, or the registry does not have the tag afterwards.
     pub async fn push(&self, client: Client, image: &Image, repository: &str, tag: &str) -> Result<Pushed, Error> {
         let ecr = self.ecr_client(&self.options.source);
-        match ecr.create_repository().repository_name(repository).send().await {
-            Err(error) if !error.as_service_error().is_some_and(|it| it.is_repository_already_exists_exception()) => {
-                return Err(Error::call("CreateRepository")(error));
-            }
-            _ => {}
+        if let Err(error) = ecr.create_repository().repository_name(repository).send().await
+            && !error.as_service_error().is_some_and(CreateRepositoryError::is_repository_already_exists_exception)
+        {
+            return Err(Error::call("CreateRepository")(error));
         }
         let registry = Registry::sign_in(&ecr, &self.options.source).await?;
         push(&registry, client, image, (repository, tag), self.home.path(), &self.logs).await

@@ -13,7 +13,7 @@ const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/demo"
 
 fn demo(image: &str, targets: &str) -> Output {
     let mut demo = Command::new(env!("CARGO_BIN_EXE_demo"));
-    demo.env("IMAGE", image).env("TARGETS", targets).env_remove("KEEP").output().unwrap()
+    demo.env("IMAGE", image).env("TARGETS", targets).env_remove("KEEP").env_remove("RECONCILE").output().unwrap()
 }
 
 /// Holds a run that should have succeeded to what it printed and wrote; the report.
@@ -50,6 +50,25 @@ fn it_ends_with_the_image_in_three_regions() {
     let report = succeeded(&demo("", ""), &["ap-southeast-2", "eu-west-1", "us-west-2"]);
     assert_eq!(report["image"]["mediaType"], "application/vnd.oci.image.index.v1+json");
     assert_eq!(report["image"]["manifests"], 3, "an index of two platforms");
+}
+
+#[test]
+fn it_finds_and_repairs_what_was_there_before() {
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_demo"));
+    let demo = demo.env("RECONCILE", "1").env("TARGETS", "eu-west-1").env_remove("KEEP").output().unwrap();
+    let printed = String::from_utf8_lossy(&demo.stdout);
+    assert!(demo.status.success(), "{printed}\n{}", String::from_utf8_lossy(&demo.stderr));
+    let steps = ["\n  audit ", "\n  plan ", "\n  repair ", "\n  audit "];
+    let mut from = 0;
+    for step in steps {
+        from += printed[from..].find(step).unwrap_or_else(|| panic!("no {step:?} in its place: {printed}")) + 1;
+    }
+    assert!(printed.contains(" 12 of 12 images replicated, 0 failed"), "{printed}");
+    let plans = printed.lines().filter(|line| line.contains(" would cross, ") && line.ends_with(" a GB"));
+    assert_eq!(plans.count(), 1, "a plan's figures are told once: {printed}");
+    let report = fs::read(Path::new(DIRECTORY).join("reconcile-report.json")).unwrap();
+    let report: Value = serde_json::from_slice(&report).unwrap();
+    assert_eq!((&report["complete"], &report["items"]), (&Value::Bool(true), &Value::from(0)));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use local_stack::{Client, Error, ExecutionStatus, LocalStack, MapRun, SOURCE, Sample, Undeployed};
 use serde_json::{Value, json};
-use shared::reconcile::Report;
+use shared::reconcile::{Mode, Report};
 
 use crate::Request;
 use crate::run::{DIRECTORY, Failure, deploy, launch, prepare, targets, write_json};
@@ -133,7 +133,7 @@ fn show(report: &Report, screen: &Screen) {
         &["target", "rule", "compared", "missing", "other digest", "referrers missing"],
         &rows.collect::<Vec<_>>(),
     );
-    for transfer in &report.transfers {
+    for transfer in report.transfers.iter().filter(|_| report.request.mode == Mode::Plan) {
         let time = transfer.seconds.map_or_else(String::new, |time| format!(", {time:.2} s"));
         let cost = transfer.cost.map_or_else(String::new, |cost| format!(", {cost:.5} at {PRICE_PER_GB} a GB"));
         screen.line(format!("  {}   {} would cross{time}{cost}", transfer.region, bytes(transfer.bytes)));
