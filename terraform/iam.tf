@@ -225,7 +225,7 @@ locals {
         Effect = "Allow"
         Action = concat(
           ["ecr:BatchGetImage", "ecr:DescribeImages"],
-          length(local.synced_targets) > 0 ? local.read_settings : [],
+          length(local.synced_targets) > 0 ? ["ecr:GetLifecyclePolicy", "ecr:GetRepositoryPolicy", "ecr:ListTagsForResource"] : [],
         )
         Resource = local.source_repository_arns
       },
@@ -239,7 +239,7 @@ locals {
       {
         Sid      = "ReadSyncedTarget"
         Effect   = "Allow"
-        Action   = concat(["ecr:DescribeRepositories"], local.read_settings)
+        Action   = ["ecr:DescribeRepositories", "ecr:GetLifecyclePolicy", "ecr:GetRepositoryPolicy", "ecr:ListTagsForResource"]
         Resource = local.target_repository_arns.synced
       },
       local.assume_target_roles,
@@ -294,9 +294,6 @@ locals {
       local.publish_report,
     ]
   }
-
-  # Beside DescribeRepositories, which tells some of them.
-  read_settings = ["ecr:GetLifecyclePolicy", "ecr:GetRepositoryPolicy", "ecr:ListTagsForResource"]
 
   # A Map's child executions are those of a state machine that is named after both.
   execution_arns = {

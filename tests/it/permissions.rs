@@ -26,7 +26,7 @@ use crate::world::{LIFECYCLE_POLICY, REPOSITORY, SOURCE, TARGET, World, sdk_conf
 const ROLE: &str = "arn:aws:iam::222222222222:role/target";
 
 /// The actions of a role's statements by their Sid, of ECR and STS: what those two services are asked for by a function itself.
-type Statements = BTreeMap<String, BTreeSet<String>>;
+pub(crate) type Statements = BTreeMap<String, BTreeSet<String>>;
 
 /// The statements within `text`, which is Terraform code: each begins with what `sid` finds in a line.
 fn statements(text: &str, sid: impl Fn(&str) -> Option<&str>) -> Statements {
@@ -45,7 +45,7 @@ fn statements(text: &str, sid: impl Fn(&str) -> Option<&str>) -> Statements {
 }
 
 /// What terraform/iam.tf allows `function`.
-fn of_function(function: &str) -> Statements {
+pub(crate) fn of_function(function: &str) -> Statements {
     let text = include_str!("../../terraform/iam.tf");
     let possible = text.split_once("  possible_function_statements = {\n").unwrap().1.split_once("\n  }\n").unwrap().0;
     let own = possible.split_once(&format!("    {function} = [\n")).unwrap().1.split_once("\n    ]").unwrap().0;
@@ -64,12 +64,12 @@ fn of_target_account() -> Statements {
 }
 
 /// The actions of those statements.
-fn allowed(statements: &Statements, sids: &[&str]) -> BTreeSet<String> {
+pub(crate) fn allowed(statements: &Statements, sids: &[&str]) -> BTreeSet<String> {
     sids.iter().flat_map(|sid| statements.get(*sid).unwrap_or_else(|| panic!("no {sid}"))).cloned().collect()
 }
 
 /// What a call needs permission for.
-fn actions(operation: &str) -> Vec<String> {
+pub(crate) fn actions(operation: &str) -> Vec<String> {
     match operation {
         // A presigned URL.
         "DownloadLayer" => Vec::new(),
@@ -264,7 +264,7 @@ async fn copy_layers_and_put_manifest_may_do_what_they_call_and_nothing_else() {
     }
 }
 
-/// What the three functions may do together in their own account; and each assumes the role by itself.
+/// What the four functions may do together in their own account; and each assumes the role by itself.
 #[tokio::test]
 async fn the_role_of_another_account_may_do_what_is_called_there_and_nothing_else() {
     let statements = of_target_account();
@@ -293,11 +293,14 @@ async fn the_role_of_another_account_may_do_what_is_called_there_and_nothing_els
     for (what, [source, _]) in &calls {
         assert!(source.contains("sts:AssumeRole"), "{what}");
     }
-    for function in ["ensure-repo", "copy-layers", "put-manifest"] {
+    // What find-differences calls there is held to its statements where it is called.
+    let found = allowed(&of_function("find-differences"), &["ReadTarget", "ReadSyncedTarget"]);
+    for function in ["ensure-repo", "copy-layers", "find-differences", "put-manifest"] {
         assert!(of_function(function).contains_key("AssumeTargetRoles"), "{function}");
     }
     let called = |without: &str| -> BTreeSet<String> {
-        calls.iter().filter(|(what, _)| *what != without).flat_map(|(_, [_, target])| target.clone()).collect()
+        let called = calls.iter().filter(|(what, _)| *what != without).flat_map(|(_, [_, target])| target);
+        called.chain(found.iter()).cloned().collect()
     };
     let made = ["Replicate", "Create", "Unmark", "SignIn"];
     assert_eq!(called("sync"), allowed(&statements, &made));

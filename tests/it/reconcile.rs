@@ -27,6 +27,7 @@ use shared::{
 
 use crate::{
     metrics::sums,
+    permissions::{actions, allowed, of_function},
     world::{LIFECYCLE_POLICY, OCI_INDEX, OCI_MANIFEST, SOURCE, sdk_config},
 };
 
@@ -867,6 +868,21 @@ async fn a_plan_weighs_each_blob_once_and_only_what_is_not_there() {
     setup.services.lock().unwrap().outputs.clear();
     setup.pass(&rules, &json!({"mode": "plan"}), (3, false)).await;
     assert_eq!(setup.state("runs/run-1/3/").transfers[0].seconds, None);
+}
+
+#[tokio::test]
+async fn find_differences_may_do_what_it_calls_and_nothing_else() {
+    let statements = of_function("find-differences");
+    let stage = Stage::set().await;
+    stage.push(SOURCE, "prod/app", "one", &["v1"]).await;
+    stage.push(NEAR, "prod/app", "two", &["v2"]).await;
+    stage.ecr.reset_stats();
+    let targets = json!([{"region": NEAR, "settings": "sync"}]);
+    let rules = json!({"all": rule(&json!({"untagged": true, "targets": targets}))});
+    stage.pass(&rules, &json!({"mode": "plan"}), (1, false)).await;
+    let called = |region| stage.calls(region).keys().flat_map(|call| actions(call)).collect::<BTreeSet<_>>();
+    assert_eq!(called(SOURCE), allowed(&statements, &["ListSource", "ReadSource"]));
+    assert_eq!(called(NEAR), allowed(&statements, &["ReadTarget", "ReadSyncedTarget"]));
 }
 
 #[tokio::test]
