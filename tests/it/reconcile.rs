@@ -873,14 +873,14 @@ async fn a_plan_weighs_each_blob_once_and_only_what_is_not_there() {
 #[tokio::test]
 async fn find_differences_may_do_what_it_calls_and_nothing_else() {
     let statements = of_function("find-differences");
-    let stage = Stage::set().await;
-    stage.push(SOURCE, "prod/app", "one", &["v1"]).await;
-    stage.push(NEAR, "prod/app", "two", &["v2"]).await;
-    stage.ecr.reset_stats();
+    let setup = Setup::start().await;
+    setup.push(SOURCE, "prod/app", "one", &["v1"]).await;
+    setup.push(NEAR, "prod/app", "two", &["v2"]).await;
+    setup.ecr.reset_stats();
     let targets = json!([{"region": NEAR, "settings": "sync"}]);
     let rules = json!({"all": rule(&json!({"untagged": true, "targets": targets}))});
-    stage.pass(&rules, &json!({"mode": "plan"}), (1, false)).await;
-    let called = |region| stage.calls(region).keys().flat_map(|call| actions(call)).collect::<BTreeSet<_>>();
+    setup.pass(&rules, &json!({"mode": "plan"}), (1, false)).await;
+    let called = |region| setup.calls(region).keys().flat_map(|call| actions(call)).collect::<BTreeSet<_>>();
     assert_eq!(called(SOURCE), allowed(&statements, &["ListSource", "ReadSource"]));
     assert_eq!(called(NEAR), allowed(&statements, &["ReadTarget", "ReadSyncedTarget"]));
 }
@@ -1012,7 +1012,7 @@ async fn a_repair_that_leaves_something_fails_and_a_redrive_goes_on_with_that() 
     let error = setup.tell(1, 0).await.unwrap_err();
     let (event, report) = reported(&setup);
     assert_eq!(event["DetailType"], "ECR Registry Reconcile Incomplete");
-    assert_eq!((report.found, report.items), (2, 1));
+    assert_eq!((report.found, report.items, report.repeated), (2, 1, false));
     let [failure] = &report.failures[..] else { panic!("{:?}", report.failures) };
     let told = (failure.execution.as_str(), failure.error.as_str(), failure.tag.as_ref().unwrap().as_str());
     assert_eq!(told, ("replication", "ReplicationIncomplete", "v2"));
@@ -1026,10 +1026,13 @@ async fn a_repair_that_leaves_something_fails_and_a_redrive_goes_on_with_that() 
     assert_eq!(lines[1], "all in eu-west-1: 1 missing of 2");
     assert_eq!(lines[2], "prod/app:v2: ReplicationIncomplete: eu-west-1: CopyLayers failed");
 
-    // Redriven, it hands back; the next round finds what is left.
+    // Redriven, it tells that again, because nothing says that it was delivered, and hands back.
     setup.services.lock().unwrap().redrives = 1;
     assert_eq!(setup.tell(1, 0).await.unwrap(), Reported { reconcile: true, round: Some(2), report: None });
-    assert_eq!(setup.services.lock().unwrap().events, [] as [Value; 0]);
+    let (_, again) = reported(&setup);
+    let times = Report { finished_at: again.finished_at, duration_ms: again.duration_ms, ..report };
+    assert_eq!(again, Report { repeated: true, ..times });
+    // The next round finds what is left.
     setup.pass(&rules, &repair, (2, false)).await;
     assert_eq!(told_of(&setup, "runs/run-1/2/"), set(&["all prod/app:v2 eu-west-1/prod/app MISSING"]));
     setup.push(NEAR, "prod/app", "two", &["v2"]).await;

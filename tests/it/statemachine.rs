@@ -1,12 +1,6 @@
 //! The state machines, the error names and their documentation, held to each other.
 
-use std::{
-    collections::BTreeMap,
-    io::Write as _,
-    path::Path,
-    process::Stdio,
-    sync::LazyLock,
-};
+use std::{collections::BTreeMap, io::Write as _, path::Path, process::Stdio, sync::LazyLock};
 
 use resolve_image::{INDEX_FOLLOWS_WITHIN, LONGEST_PUT_INTERVAL};
 use serde_json::{Value, json};
@@ -32,7 +26,7 @@ static RECONCILE: LazyLock<Value> = LazyLock::new(|| {
 });
 
 /// The errors that AWS raises around a function, and that the definition names.
-const AWS_ERRORS: [&str; 12] = [
+const AWS_ERRORS: [&str; 13] = [
     "Lambda.ClientExecutionTimeoutException",
     "Lambda.ServiceException",
     "Lambda.AWSLambdaException",

@@ -92,7 +92,7 @@ impl Named for Error {
     }
 }
 
-/// Reports a round; after a redrive, hands back to FindDifferences.
+/// Reports a round; after a redrive, hands back to FindDifferences then.
 ///
 /// # Errors
 /// `ReconcileIncomplete` when something differs after a repair, `InvalidInput` when nothing was found, `ReportUndelivered` when
@@ -116,9 +116,7 @@ pub async fn handle(dependencies: &Dependencies, input: ReportInput) -> Result<R
     let is_left = left.items > 0 || !left.problems.is_empty();
     let fails = is_left && found.request.mode == Mode::Repair;
     let redrives_now = if fails { step_functions.redrive_count(&execution.arn).await } else { Ok(redrives) };
-    if redrives_now.as_ref().is_ok_and(|now| *now > redrives) {
-        return Ok(Reported { reconcile: true, round: Some(round + 1), report: None });
-    }
+    let is_redriven = redrives_now.as_ref().is_ok_and(|now| *now > redrives);
     let differences = first_items(bucket, &place, &left).await.map_err(|error| undelivered("made")(error.into()))?;
     // The report does not wait for what only explains it.
     let failures = if fails && is_repaired {
@@ -137,6 +135,8 @@ pub async fn handle(dependencies: &Dependencies, input: ReportInput) -> Result<R
     let mut report = Report {
         version: SCHEMA_VERSION,
         round,
+        // Nothing tells whether it was delivered before the execution failed: what failed may be that.
+        repeated: is_redriven,
         complete: !is_left,
         summary: String::new(),
         repositories: left.repositories,
@@ -162,6 +162,9 @@ pub async fn handle(dependencies: &Dependencies, input: ReportInput) -> Result<R
     written.map_err(|error| undelivered("written")(error.into()))?;
     let told = shortened(report.clone());
     publish(events, &told).await.map_err(undelivered("delivered"))?;
+    if is_redriven {
+        return Ok(Reported { reconcile: true, round: Some(round + 1), report: None });
+    }
     let unknown = undelivered("decided on: Step Functions did not say how often the execution was redriven");
     redrives_now.map_err(|error| unknown(error.into()))?;
     // Once for each round: whatever is tried again comes before this.

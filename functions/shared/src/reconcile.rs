@@ -321,6 +321,8 @@ pub struct Report {
     pub execution: Execution,
     /// The round.
     pub round: u32,
+    /// Whether a redrive tells it, before the next round: it may have been told before, and may not.
+    pub repeated: bool,
     /// The execution's input.
     pub request: Request,
     /// Whether nothing differs, as far as the request goes, and every target could be asked.
