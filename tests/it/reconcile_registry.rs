@@ -315,8 +315,8 @@ async fn a_child_that_fails_is_redriven(operator: &Operator) {
     assert_eq!(tags(stack, FAR, "prod/app"), mended);
     assert_eq!(stack.ecr().stats().calls(FAR, "PutImage"), 1, "what arrived is not sent again");
     let reports = stack.reconcile_reports(&first.arn).await.unwrap();
-    let told: Vec<_> = reports.iter().map(|event| (event.report.round, event.report.complete)).collect();
-    assert_eq!(told, [(1, false), (2, true)]);
+    let told = reports.iter().map(|event| (event.report.round, event.report.repeated, event.report.complete));
+    assert_eq!(told.collect::<Vec<_>>(), [(1, false, false), (1, true, false), (2, false, true)]);
     let [failure] = &reports[0].report.failures[..] else { panic!("{:?}", reports[0].report.failures) };
     assert_eq!(failure.tag.as_ref().map(ImageTag::as_str), Some("v7"), "{failure:?}");
 }
