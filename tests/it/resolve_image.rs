@@ -279,6 +279,35 @@ async fn an_image_that_is_gone_ends_the_execution_early() {
 }
 
 #[tokio::test]
+async fn an_image_that_may_be_gone_and_is_leaves_nothing_to_do() {
+    let world = World::start().await;
+    let gone = Digest::of(b"nothing");
+    for (tag, digest) in [(Some("v1"), None), (None, Some(gone.as_str()))] {
+        let image = json!({"repository": REPOSITORY, "tag": tag, "digest": digest});
+        let mut input = json!({"image": image, "targets": [{"region": TARGET}]});
+        assert_eq!(refusal(&world, &input).await.0, "ImageNotFound");
+        input["mayBeGone"] = json!(true);
+        let output = serde_json::to_value(resolve(&world, &input).await).unwrap();
+        let told = json!({"repository": REPOSITORY, "reason": "IMAGE_GONE", "message": "the source no longer has it"});
+        let mut told = told.as_object().unwrap().clone();
+        told.extend(
+            [("tag", tag), ("digest", digest)].into_iter().filter_map(|(name, it)| Some((name.to_owned(), json!(it?)))),
+        );
+        assert_eq!(output["nothingToDo"], json!(told));
+    }
+    // Who started it is nobody's concern but the report's.
+    let digest = world.push_image(Some("v1"), &[b"config", b"layer"]).await;
+    let mut input =
+        json!({"image": {"repository": REPOSITORY, "tag": "v1"}, "targets": [{"region": TARGET}], "mayBeGone": true});
+    input["AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID"] =
+        json!("arn:aws:states:eu-central-1:123456789012:execution:it:1");
+    assert_eq!(resolve(&world, &input).await.round.unwrap().image.digest, digest);
+    let mut pushed = event(&digest, Some("v1"));
+    pushed["mayBeGone"] = json!(true);
+    assert_eq!(refusal(&world, &pushed).await.1, "mayBeGone: is for an `image`, and not for an `event`");
+}
+
+#[tokio::test]
 async fn a_tag_that_a_person_names_is_resolved_once() {
     let world = World::start().await;
     let digest = world.push_image(Some("v1"), &[b"config", b"layer"]).await;

@@ -49,6 +49,12 @@ pub struct ExecutionInput {
     targets: Option<Vec<RequestedTarget>>,
     /// The pace of an image that a person asks for.
     puts_per_second: Option<PutsPerSecond>,
+    /// Whether an image that is asked for may be gone by now, which leaves nothing to do.
+    #[serde(default)]
+    may_be_gone: bool,
+    /// The ARN of the execution that started this one. Step Functions' console reads it by this name, and links the two.
+    #[serde(rename = "AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID")]
+    started_by: Option<String>,
 }
 
 /// How many PutImage calls an execution may make in a second in each registry of each region, so that several at once leave
@@ -137,8 +143,12 @@ pub struct NothingToDo {
     pub reason: Reason,
     /// The repository.
     pub repository: RepositoryName,
-    /// The image.
-    pub digest: Digest,
+    /// The image; `None` where a tag was asked for that is gone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+    /// Its tag, where it was pushed, or asked for, with one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tag: Option<ImageTag>,
     /// The reason, for a person.
     pub message: String,
 }
@@ -247,7 +257,7 @@ const CLOCK_MARGIN: i64 = 60;
 /// `InvalidInput` naming the field, `ImageNotFound` when a person asks for an image that is not there, or of a repository
 /// that is not, `DigestMismatch`, `AccessDenied`, `RegistryThrottled`, `RegistryUnavailable`.
 pub async fn handle(registries: &Registries, Input { execution, input, rules }: Input) -> Result<Output, Error> {
-    let ExecutionInput { event, image, rule: name, targets, puts_per_second } = input;
+    let ExecutionInput { event, image, rule: name, targets, puts_per_second, may_be_gone, started_by } = input;
     let rule = match (&name, &targets) {
         (Some(_), Some(_)) => return Err(invalid("input", "needs either a `rule` or `targets`, and not both")),
         (Some(name), None) => Some(rules::find(name, &rules)?),
@@ -259,8 +269,10 @@ pub async fn handle(registries: &Registries, Input { execution, input, rules }: 
         (None, Some(request)) => from_request(request)?,
         _ => return Err(invalid("input", "needs either `event` or `image`, and not both")),
     };
-    if puts_per_second.is_some() && wanted.is_event() {
-        return Err(invalid("putsPerSecond", "is for an `image`, and not for an `event`"));
+    for (field, is_given) in [("putsPerSecond", puts_per_second.is_some()), ("mayBeGone", may_be_gone)] {
+        if is_given && wanted.is_event() {
+            return Err(invalid(field, "is for an `image`, and not for an `event`"));
+        }
     }
     let requested = rule.map(|rule| &rule.targets).or(targets.as_ref());
     let requested = requested.ok_or_else(|| invalid("input", "needs a `rule`, or `targets`"))?;
@@ -297,13 +309,14 @@ pub async fn handle(registries: &Registries, Input { execution, input, rules }: 
             return Ok(Output { replicate: false, round: None, await_index: true, nothing_to_do: None });
         }
         Ok(Read::NothingToDo(reason, message)) => return Ok(nothing_to_do(reason, &message)),
-        Err(error) if wanted.is_event() && error.name() == ErrorName::ImageNotFound => {
+        Err(error) if (wanted.is_event() || may_be_gone) && error.name() == ErrorName::ImageNotFound => {
             return Ok(nothing_to_do(Reason::ImageGone, "the source no longer has it"));
         }
         Err(error) => return Err(error),
     };
     info!(
         execution,
+        started_by,
         region = %image.region,
         repository = %image.repository,
         digest = %image.digest,
@@ -496,13 +509,14 @@ async fn pin(source: &Repository, wanted: &Wanted) -> Result<Digest, Error> {
 }
 
 fn nothing_to_do(execution: &str, source: &Region, reason: Reason, wanted: &Wanted, message: &str) -> Output {
-    let digest = wanted.digest.as_ref().map(Digest::as_str);
-    info!(execution, region = %source, repository = %wanted.repository, digest, ?reason, "nothing to do");
-    let nothing_to_do = wanted.digest.clone().map(|digest| NothingToDo {
+    let (digest, tag) = (wanted.digest.as_ref().map(Digest::as_str), wanted.tag.as_ref().map(ImageTag::as_str));
+    info!(execution, region = %source, repository = %wanted.repository, digest, tag, ?reason, "nothing to do");
+    let nothing_to_do = NothingToDo {
         reason,
         repository: wanted.repository.clone(),
-        digest,
+        digest: wanted.digest.clone(),
+        tag: wanted.tag.clone(),
         message: message.to_owned(),
-    });
-    Output { replicate: false, round: None, await_index: false, nothing_to_do }
+    };
+    Output { replicate: false, round: None, await_index: false, nothing_to_do: Some(nothing_to_do) }
 }
