@@ -258,8 +258,12 @@ impl Reader {
         let input = json(described.input()).unwrap_or_default();
         let output = json(described.output()).unwrap_or_default();
         let is_failed = described.error.is_some() || described.cause.is_some();
-        let execution =
-            Execution { name: described.name.unwrap_or_default(), arn: described.execution_arn.clone(), started_at };
+        let execution = Execution {
+            name: described.name.unwrap_or_default(),
+            arn: described.execution_arn.clone(),
+            started_at,
+            started_by: input["AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID"].as_str().map(ToOwned::to_owned),
+        };
         let run = Run {
             arn: described.execution_arn,
             started_at,

@@ -534,6 +534,9 @@ pub struct Execution {
     pub name: String,
     /// When it started.
     pub started_at: Timestamp,
+    /// The ARN of the execution that started it, where one did: a repair's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_by: Option<String>,
 }
 
 /// The report of a round: `docs/report.schema.json`.
