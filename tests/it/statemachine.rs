@@ -116,8 +116,8 @@ const RAISED: [(&str, &[ErrorName]); 7] = {
     ]
 };
 
-/// The tasks of reconcile-registry that run no function, but an execution of replicate-image.
-const REPLICATIONS: [&str; 2] = ["ReplicateImage", "ReplicateImageAgain"];
+/// The task of reconcile-registry that runs no function, but an execution of replicate-image.
+const REPLICATION: &str = "ReplicateImage";
 
 /// Every state by name, in the order of the files, those of the Maps too.
 fn states() -> Vec<(String, Value)> {
@@ -208,9 +208,6 @@ fn tasks_keep_the_rules_of_the_house() {
                     assert!(retrier["MaxAttempts"].is_u64(), "{name}");
                     assert!(!error_equals(retrier).contains(&"States.ALL"), "{name} retries whatever comes");
                 }
-                if REPLICATIONS.contains(&name.as_str()) {
-                    continue;
-                }
                 let timeouts: Vec<_> = list(&state, "Retry")
                     .into_iter()
                     .filter(|retrier| error_equals(retrier).contains(&"States.Timeout"))
@@ -222,12 +219,14 @@ fn tasks_keep_the_rules_of_the_house() {
             _ => {}
         }
     }
-    assert_eq!(tasks, RAISED.len() + REPLICATIONS.len());
+    assert_eq!(tasks, RAISED.len() + 1, "and {REPLICATION}");
     for machine in [&*MACHINE, &*RECONCILE] {
         assert_eq!(machine["QueryLanguage"], "JSONata");
         assert!(machine["TimeoutSeconds"].is_u64());
-        assert!(!machine.to_string().contains("\"Fail\""), "a Fail state fails again when redriven");
     }
+    let fails = states().into_iter().filter(|(_, state)| state["Type"] == "Fail").map(|(name, _)| name);
+    // A child's: who redrives the run has it replicate what differs still, in a new Map Run.
+    assert_eq!(fails.collect::<Vec<_>>(), ["TargetRefused"], "a Fail state fails again when redriven");
 }
 
 #[test]
@@ -257,20 +256,63 @@ fn no_failure_leaves_its_iteration() {
 }
 
 #[test]
-fn a_child_that_fails_stops_no_other_and_goes_on_when_it_is_redriven() {
+fn a_child_that_fails_stops_no_other() {
     let map = &RECONCILE["States"]["ReplicateImages"];
     assert_eq!(map["ToleratedFailurePercentage"], 100);
     assert_eq!(map["ItemProcessor"]["ProcessorConfig"]["Mode"], "DISTRIBUTED");
     // IAM and whoever looks for the children know it by this name.
     assert_eq!(map["Label"], "ReplicateImages");
     let child = &map["ItemProcessor"]["States"];
-    let [first, again] = REPLICATIONS.map(|name| &child[name]);
-    assert_eq!(first["Arguments"], again["Arguments"], "it is tried again with what it was tried with");
-    assert_eq!(error_equals(list(first, "Catch")[0]), ["States.ALL"]);
-    assert!(again.get("Catch").is_none(), "a child whose error is caught has not failed");
-    // Longer than what they wait for.
-    let longest = MACHINE["TimeoutSeconds"].as_u64().unwrap();
-    assert!([first, again].iter().all(|task| task["TimeoutSeconds"].as_u64().unwrap() > longest));
+    let replication = &child[REPLICATION];
+    assert!(replication.get("Catch").is_none(), "a child whose error is caught has not failed");
+    assert_eq!(error_equals(list(replication, "Retry")[0]), ["States.TaskFailed", "States.Timeout"]);
+    // Longer than what it waits for.
+    assert!(replication["TimeoutSeconds"].as_u64() > MACHINE["TimeoutSeconds"].as_u64());
+}
+
+#[test]
+fn a_child_fails_with_what_a_target_refused() {
+    let replicated_for = |kind: &str, replicated: Value| {
+        let input = json!({"differences": [{"kind": "MISSING"}, {"kind": kind}]});
+        let result = json!({"ExecutionArn": "replication", "Output": replicated});
+        output(REPLICATION, &json!({"input": input, "result": result}))
+    };
+    let replicated = |output| replicated_for("SETTINGS", output);
+    let gone = json!({"reason": "IMAGE_GONE"});
+    assert_eq!(replicated(json!({"nothingToDo": gone})), json!({"execution": "replication", "nothingToDo": gone}));
+    let target = |region: &str, refusals: Value, settings: Value| json!({"region": region, "refusals": refusals, "settings": settings});
+    let set = json!({"setting": "scanOnPush", "refused": null});
+    let all = json!([target("eu-west-1", json!([]), json!([set])), target("us-east-1", json!([]), json!([]))]);
+    let report = |targets: &Value| json!({"report": {"summary": "told", "targets": targets}});
+    let reported = |targets: &Value| replicated(report(targets));
+    assert_eq!(reported(&all), json!({"execution": "replication", "summary": "told"}));
+    let refusal = |digest: &str| json!({"digest": digest, "error": "TagConflict", "message": "is another's"});
+    let refused = json!({"setting": "encryption", "refused": "cannot be changed"});
+    let some = json!([
+        target("eu-west-1", json!([refusal("sha256:1"), refusal("sha256:2")]), json!([set, refused])),
+        target("us-east-1", json!([]), json!([refused])),
+    ]);
+    assert_eq!(
+        reported(&some)["refused"],
+        "eu-west-1: the referrer sha256:1: TagConflict: is another's\n\
+         eu-west-1: the referrer sha256:2: TagConflict: is another's\n\
+         eu-west-1: encryption: cannot be changed\n\
+         us-east-1: encryption: cannot be changed"
+    );
+    // Settings that it was not started for are no failure of it.
+    let other = replicated_for("OTHER_DIGEST", report(&some));
+    assert_eq!(other["refused"].as_str().unwrap().lines().count(), 2, "{other}");
+}
+
+#[test]
+fn what_the_children_came_to_goes_where_no_map_reads_it() {
+    let written = evaluate(
+        RECONCILE["States"]["ReplicateImages"]["ResultWriter"]["Arguments"]["Prefix"].as_str().unwrap(),
+        &json!({"input": {"round": 2}, "context": {"Execution": {"Name": "run-1"}}}),
+    );
+    let prefix = shared::reconcile::prefix("run-1", 2, false);
+    assert_eq!(written, format!("{prefix}replicated"));
+    assert!(!written.as_str().unwrap().starts_with(&shared::reconcile::items_prefix(&prefix)));
 }
 
 #[test]
@@ -291,13 +333,17 @@ fn every_way_out_of_a_step_counts_its_retries() {
     }
 }
 
-/// What the state's `Output` comes to with `$states`, by JSONata's own implementation.
+/// What the state's `Output` comes to with `$states`.
 fn output(state: &str, states_variable: &Value) -> Value {
+    let states: BTreeMap<String, Value> = states().into_iter().collect();
+    evaluate(states[state]["Output"].as_str().unwrap(), states_variable)
+}
+
+/// What an expression comes to with `$states`, by JSONata's own implementation.
+fn evaluate(expression: &str, states_variable: &Value) -> Value {
     const EVALUATE: &str = "const [expression, states] = JSON.parse(require('fs').readFileSync(0, 'utf8'));\
         require(process.argv[1])(expression).evaluate(undefined, {states})\
           .then((output) => process.stdout.write(JSON.stringify(output)));";
-    let states: BTreeMap<String, Value> = states().into_iter().collect();
-    let expression = states[state]["Output"].as_str().unwrap();
     let expression = expression.strip_prefix("{% ").and_then(|rest| rest.strip_suffix(" %}")).unwrap();
     let jsonata = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.tools/node/node_modules/jsonata");
     assert!(jsonata.exists(), "{} is not there: run `make tools`", jsonata.display());
@@ -307,7 +353,7 @@ fn output(state: &str, states_variable: &Value) -> Value {
     let input = json!([expression, states_variable]).to_string();
     node.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     let evaluated = node.wait_with_output().unwrap();
-    assert!(evaluated.status.success(), "{state}: {evaluated:?}");
+    assert!(evaluated.status.success(), "{expression}: {evaluated:?}");
     serde_json::from_slice(&evaluated.stdout).unwrap()
 }
 
