@@ -210,7 +210,7 @@ impl Setup {
             REPLICATION.to_owned(),
         );
         let events = shared::service::Events::new(&config);
-        let report = report_differences::Dependencies::new(bucket, step_functions, events, "test".to_owned());
+        let report = report_differences::Dependencies::new(bucket, step_functions, events, "test".to_owned(), None);
         Self { ecr, s3, services, find, report }
     }
 
@@ -967,26 +967,34 @@ async fn an_audit_is_reported_with_all_that_differs_and_does_not_fail() {
     );
 
     // The gauge: of what is known, where nothing differs too, and never of a part of a rule.
-    let lines: Vec<Value> = report_differences::metrics::lines(&report, "test").collect();
-    let drift = |dimensions: &str| (dimensions.to_owned(), "Drift".to_owned());
-    assert_eq!(
-        sums(&lines),
-        BTreeMap::from([
-            (drift("test"), 30.0),
-            (drift("test/all/eu-west-1"), 30.0),
-            (drift("test/none/eu-west-1"), 0.0)
-        ])
-    );
-    assert_eq!(lines[0]["_aws"]["CloudWatchMetrics"][0]["Namespace"], NAMESPACE);
-    for narrowed in [
-        json!({"tags": ["v1"]}),
-        json!({"newest": 3}),
-        json!({"repositories": ["prod/*"]}),
-        json!({"pushedSince": "2026-01-01T00:00:00Z"}),
-    ] {
-        let report = Report { request: serde_json::from_value(narrowed).unwrap(), ..report.clone() };
-        assert_eq!(report_differences::metrics::lines(&report, "test").count(), 0);
+    let drift = |report: &Report, since: Option<&str>| {
+        let lines = report_differences::metrics::lines(report, "test", since.map(|time| time.parse().unwrap()));
+        assert!(lines.iter().all(|line| line["_aws"]["CloudWatchMetrics"][0]["Namespace"] == NAMESPACE));
+        let sums = sums(&lines).into_iter().map(|((dimensions, name), sum)| {
+            assert_eq!(name, "Drift");
+            (dimensions, sum)
+        });
+        sums.collect::<BTreeMap<_, _>>()
+    };
+    let drifts = |drifts: &[(&str, f64)]| drifts.iter().map(|(place, drift)| ((*place).to_owned(), *drift)).collect();
+    let of_pairs = [("test/all/eu-west-1", 30.0), ("test/none/eu-west-1", 0.0)];
+    // The deployment's: 30 images, and 2 repositories of which nothing is known.
+    let known: BTreeMap<_, _> = drifts(&[("test", 32.0), of_pairs[0], of_pairs[1]]);
+    assert_eq!(drift(&report, None), known);
+    // A part that is not known hides nothing that is.
+    let mut partly = report.clone();
+    partly.problems[0].region = NEAR.parse().unwrap();
+    assert_eq!(drift(&partly, None), drifts(&[("test", 32.0), of_pairs[0], of_pairs[1], ("test/all/us-east-1", 0.0)]));
+    let narrowed = |request: Value| Report { request: serde_json::from_value(request).unwrap(), ..report.clone() };
+    // What is of some rules clears no alarm of all.
+    assert_eq!(drift(&narrowed(json!({"rules": ["all", "none"]})), None), drifts(&of_pairs));
+    let since = json!({"pushedSince": "2026-01-01T00:00:00Z"});
+    for request in [json!({"tags": ["v1"]}), json!({"newest": 3}), json!({"repositories": ["prod/*"]}), since.clone()] {
+        assert_eq!(drift(&narrowed(request), None), BTreeMap::new());
     }
+    // Where older images are of no concern, a run that leaves them out is a whole one, and one that does not is not.
+    assert_eq!(drift(&narrowed(since), Some("2026-01-01T01:00:00+01:00")), known);
+    assert_eq!(drift(&report, Some("2026-01-01T00:00:00Z")), BTreeMap::new());
 }
 
 #[tokio::test]

@@ -44,13 +44,20 @@ pub struct Dependencies {
     step_functions: StepFunctions,
     events: Events,
     deployment: String,
+    drift_since: Option<Timestamp>,
 }
 
 impl Dependencies {
-    /// Reports on what is in `bucket`; metrics are those of `deployment`.
+    /// Reports on what is in `bucket`; metrics are those of `deployment`, and of images that were pushed since `drift_since`.
     #[must_use]
-    pub fn new(bucket: Bucket, step_functions: StepFunctions, events: Events, deployment: String) -> Self {
-        Self { bucket, step_functions, events, deployment }
+    pub fn new(
+        bucket: Bucket,
+        step_functions: StepFunctions,
+        events: Events,
+        deployment: String,
+        drift_since: Option<Timestamp>,
+    ) -> Self {
+        Self { bucket, step_functions, events, deployment, drift_since }
     }
 }
 
@@ -98,7 +105,7 @@ impl Named for Error {
 /// `ReconcileIncomplete` when something differs after a repair, `InvalidInput` when nothing was found, `ReportUndelivered` when
 /// S3, EventBridge or Step Functions do not answer.
 pub async fn handle(dependencies: &Dependencies, input: ReportInput) -> Result<Reported, Error> {
-    let Dependencies { bucket, step_functions, events, deployment } = dependencies;
+    let Dependencies { bucket, step_functions, events, deployment, drift_since } = dependencies;
     let ReportInput { ref execution, round, redrives } = input;
     let undelivered = |action| {
         move |source: Box<dyn std::error::Error + Send + Sync>| Error::ReportUndelivered { round, action, source }
@@ -168,7 +175,7 @@ pub async fn handle(dependencies: &Dependencies, input: ReportInput) -> Result<R
     let unknown = undelivered("decided on: Step Functions did not say how often the execution was redriven");
     redrives_now.map_err(|error| unknown(error.into()))?;
     // Once for each round: whatever is tried again comes before this.
-    for line in metrics::lines(&report, deployment) {
+    for line in metrics::lines(&report, deployment, *drift_since) {
         writeln!(std::io::stdout(), "{line}").map_err(|error| undelivered("measured")(error.into()))?;
     }
     info!(

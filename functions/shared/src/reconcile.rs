@@ -61,13 +61,13 @@ pub struct Request {
 }
 
 impl Request {
-    /// Whether it takes every image of the rules that it takes: only then does it tell how far they drifted.
+    /// Whether it takes every image of its rules that was pushed since `since`, and all where that is `None`.
     #[must_use]
-    pub fn is_of_whole_rules(&self) -> bool {
+    pub fn is_of_whole_rules(&self, since: Option<Timestamp>) -> bool {
         let Self { repositories, tags, pushed_since, pushed_before, newest, .. } = self;
         repositories.is_empty()
             && tags.is_empty()
-            && pushed_since.is_none()
+            && *pushed_since == since
             && pushed_before.is_none()
             && newest.is_none()
     }
