@@ -12,8 +12,14 @@ locals {
     source      = ["aws.states"]
     detail-type = ["Step Functions Execution Status Change"]
   }
-  # A report has the execution's ARN, whose beginning is the state machine's.
-  reported_execution = { arn = [{ prefix = "${replace(local.state_machine_arn, ":stateMachine:", ":execution:")}:" }] }
+  # A report has the execution's ARN, whose beginning is the state machine's. What a repair started is told by the repair: of thousands
+  # of images there would be thousands of messages.
+  reported_execution = {
+    arn       = [{ prefix = "${replace(local.state_machine_arn, ":stateMachine:", ":execution:")}:" }]
+    startedBy = [{ exists = false }]
+  }
+
+  reported_run = { arn = [{ prefix = "${replace(local.reconcile_arn, ":stateMachine:", ":execution:")}:" }] }
 
   # What a message says, by what it is about. A round that is not complete is told by its report, whose summary is for a person; the
   # cause of its execution would say the same once more, as JSON. An execution that fails otherwise has no report of what failed.
@@ -34,22 +40,45 @@ locals {
       on = ["failures", "all"]
       pattern = merge(local.execution_pattern, {
         detail = {
-          stateMachineArn = [local.state_machine_arn]
+          stateMachineArn = [local.state_machine_arn, local.reconcile_arn]
           status          = ["FAILED"]
-          error           = [{ anything-but = ["ReplicationIncomplete"] }]
+          error           = [{ anything-but = ["ReplicationIncomplete", "ReconcileIncomplete"] }]
         }
       })
-      title   = "${var.name}: the replication <name> failed: <error>"
+      title   = "${var.name}: the execution <name> failed: <error>"
       paths   = { name = "$.detail.name", execution = "$.detail.executionArn", error = "$.detail.error", description = "$.detail.cause" }
       redrive = true
     }
     execution-ended = {
       on          = ["failures", "all"]
-      pattern     = merge(local.execution_pattern, { detail = { stateMachineArn = [local.state_machine_arn], status = ["TIMED_OUT", "ABORTED"] } })
-      title       = "${var.name}: the replication <name> ended as <status>"
+      pattern     = merge(local.execution_pattern, { detail = { stateMachineArn = [local.state_machine_arn, local.reconcile_arn], status = ["TIMED_OUT", "ABORTED"] } })
+      title       = "${var.name}: the execution <name> ended as <status>"
       description = "It ran into the state machine's time limit (TIMED_OUT), or somebody stopped it (ABORTED). Targets that were not finished may lack the image, and there is no report."
       paths       = { name = "$.detail.name", execution = "$.detail.executionArn", status = "$.detail.status" }
       redrive     = true
+    }
+    targets-differ = {
+      on = ["failures", "all"]
+      pattern = {
+        source      = ["ecr-replicator"]
+        detail-type = ["ECR Registry Reconcile Incomplete"]
+        detail      = { execution = local.reported_run, repeated = [false] }
+      }
+      title = "${var.name}: <mode>: targets differ from the source, or could not be compared"
+      paths = local.run_paths
+      # An audit is over, and its redrive would be refused; the summary of a repair says what to do.
+      redrive = false
+    }
+    targets-agree = {
+      on = ["all"]
+      pattern = {
+        source      = ["ecr-replicator"]
+        detail-type = ["ECR Registry Reconcile Complete"]
+        detail      = { execution = local.reported_run }
+      }
+      title   = "${var.name}: <mode>: no target differs from the source"
+      paths   = local.run_paths
+      redrive = false
     }
     round-complete = {
       on = ["all"]
@@ -78,6 +107,7 @@ locals {
       redrive = false
     }
   }
+  run_paths = { execution = "$.detail.execution.arn", mode = "$.detail.request.mode", description = "$.detail.summary" }
   report_paths = {
     execution   = "$.detail.execution.arn"
     repository  = "$.detail.image.repository"

@@ -35,30 +35,38 @@ run "failures_are_told" {
         source      = ["aws.states"]
         detail-type = ["Step Functions Execution Status Change"]
         detail = {
-          stateMachineArn = ["arn:aws:states:eu-central-1:123456789012:stateMachine:ecr-replicator-replicate-image"]
+          stateMachineArn = ["arn:aws:states:eu-central-1:123456789012:stateMachine:ecr-replicator-replicate-image", "arn:aws:states:eu-central-1:123456789012:stateMachine:ecr-replicator-reconcile-registry"]
           status          = ["FAILED"]
-          error           = [{ anything-but = ["ReplicationIncomplete"] }]
+          error           = [{ anything-but = ["ReplicationIncomplete", "ReconcileIncomplete"] }]
         }
       }
       "ecr-replicator-notify.round-incomplete" = {
         source      = ["ecr-replicator"]
         detail-type = ["Image Replication Incomplete"]
         detail = {
-          execution = { arn = [{ prefix = "arn:aws:states:eu-central-1:123456789012:execution:ecr-replicator-replicate-image:" }] }
+          execution = { arn = [{ prefix = "arn:aws:states:eu-central-1:123456789012:execution:ecr-replicator-replicate-image:" }], startedBy = [{ exists = false }] }
           repeated  = [false]
           targets   = { status = ["FAILED", "CONFLICT"] }
+        }
+      }
+      "ecr-replicator-notify.targets-differ" = {
+        source      = ["ecr-replicator"]
+        detail-type = ["ECR Registry Reconcile Incomplete"]
+        detail = {
+          execution = { arn = [{ prefix = "arn:aws:states:eu-central-1:123456789012:execution:ecr-replicator-reconcile-registry:" }] }
+          repeated  = [false]
         }
       }
       "ecr-replicator-notify.execution-ended" = {
         source      = ["aws.states"]
         detail-type = ["Step Functions Execution Status Change"]
         detail = {
-          stateMachineArn = ["arn:aws:states:eu-central-1:123456789012:stateMachine:ecr-replicator-replicate-image"]
+          stateMachineArn = ["arn:aws:states:eu-central-1:123456789012:stateMachine:ecr-replicator-replicate-image", "arn:aws:states:eu-central-1:123456789012:stateMachine:ecr-replicator-reconcile-registry"]
           status          = ["TIMED_OUT", "ABORTED"]
         }
       }
     }
-    error_message = "Something else is told than rounds that failed, and executions of this state machine that fail otherwise, time out or are aborted."
+    error_message = "Something else is told than rounds that failed, targets that differ, and executions of these state machines that fail otherwise, time out or are aborted."
   }
 
   assert {
@@ -76,7 +84,7 @@ run "failures_are_told" {
       source  = "custom"
       content = {
         textType    = "client-markdown"
-        title       = "ecr-replicator: the replication <name> failed: <error>"
+        title       = "ecr-replicator: the execution <name> failed: <error>"
         description = "<description>"
         nextSteps = [
           "Open https://eu-central-1.console.aws.amazon.com/states/home?region=eu-central-1#/v2/executions/details/<execution>",
@@ -129,24 +137,29 @@ run "all_is_every_round_and_each_failure_once" {
   }
 
   assert {
-    condition     = keys(aws_cloudwatch_event_rule.notification) == ["execution-ended", "execution-failed", "round-complete", "round-incomplete", "round-skipped"]
+    condition     = keys(aws_cloudwatch_event_rule.notification) == ["execution-ended", "execution-failed", "round-complete", "round-incomplete", "round-skipped", "targets-agree", "targets-differ"]
     error_message = "Something is told besides, or is not."
   }
 
   assert {
-    condition = { for name in ["round-complete", "round-skipped"] : name => jsondecode(aws_cloudwatch_event_rule.notification[name].event_pattern) } == {
+    condition = { for name in ["round-complete", "round-skipped", "targets-agree"] : name => jsondecode(aws_cloudwatch_event_rule.notification[name].event_pattern) } == {
       round-complete = {
         source      = ["ecr-replicator"]
         detail-type = ["Image Replication Complete"]
-        detail      = { execution = { arn = [{ prefix = "arn:aws:states:eu-central-1:123456789012:execution:mirror-replicate-image:" }] } }
+        detail      = { execution = { arn = [{ prefix = "arn:aws:states:eu-central-1:123456789012:execution:mirror-replicate-image:" }], startedBy = [{ exists = false }] } }
       }
       round-skipped = {
         source      = ["ecr-replicator"]
         detail-type = ["Image Replication Incomplete"]
         detail = {
-          execution = { arn = [{ prefix = "arn:aws:states:eu-central-1:123456789012:execution:mirror-replicate-image:" }] }
+          execution = { arn = [{ prefix = "arn:aws:states:eu-central-1:123456789012:execution:mirror-replicate-image:" }], startedBy = [{ exists = false }] }
           summary   = [{ wildcard = "*) was deleted at the source before it was at * targets." }]
         }
+      }
+      targets-agree = {
+        source      = ["ecr-replicator"]
+        detail-type = ["ECR Registry Reconcile Complete"]
+        detail      = { execution = { arn = [{ prefix = "arn:aws:states:eu-central-1:123456789012:execution:mirror-reconcile-registry:" }] } }
       }
     }
     error_message = "The rounds that are told are others."
@@ -315,7 +328,7 @@ run "throttling_is_an_alarm_when_it_lasts" {
 
   assert {
     condition = (
-      one([for query in aws_cloudwatch_metric_alarm.throttling.metric_query : query.expression if query.return_data == true]) == "SUM([copy_layers, ensure_repo, put_manifest, report, resolve_image, registries])"
+      one([for query in aws_cloudwatch_metric_alarm.throttling.metric_query : query.expression if query.return_data == true]) == "SUM([copy_layers, ensure_repo, find_differences, put_manifest, report, report_differences, resolve_image, registries])"
       && aws_cloudwatch_metric_alarm.throttling.evaluation_periods == 3
       && aws_cloudwatch_metric_alarm.throttling.threshold == 0
       && aws_cloudwatch_metric_alarm.throttling.comparison_operator == "GreaterThanThreshold"
@@ -428,7 +441,7 @@ run "the_dashboard_fits_its_grid" {
       for expression in regexall("SEARCH\\([^)]*\\)", aws_cloudwatch_dashboard.this[0].dashboard_body) :
       can(regex("^SEARCH\\('\\{EcrReplicator,Deployment,Region\\} MetricName=\\\\\"[A-Za-z]+\\\\\" Deployment=\\\\\"mirror\\\\\"', '(Sum|Maximum)', 300\\)$", expression))
       || expression == "SEARCH('{EcrReplicator,Deployment,Region,Rule} MetricName=\\\"Drift\\\" Deployment=\\\"mirror\\\"', 'Maximum', 3600)"
-    ]) && length(regexall("SEARCH\\(", aws_cloudwatch_dashboard.this[0].dashboard_body)) == 14
+    ]) && length(regexall("SEARCH\\(", aws_cloudwatch_dashboard.this[0].dashboard_body)) == 15
     error_message = "A search is not of this deployment's metrics by region."
   }
 

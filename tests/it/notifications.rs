@@ -114,7 +114,7 @@ async fn a_deployment_starts_when_its_image_is_everywhere_and_somebody_is_told_o
     scene.stack.stop(&stopped).await.unwrap();
     let told = operator.told().await;
     let name = stopped.rsplit(':').next().unwrap();
-    assert_eq!(told["title"], format!("ecr-replicator: the replication {name} ended as ABORTED"));
+    assert_eq!(told["title"], format!("ecr-replicator: the execution {name} ended as ABORTED"));
     assert_eq!(told["nextSteps"], json!([link(&stopped), LOOK_UP, redrive(&stopped)]));
 
     // All of them are over, and none of the later ones started a deployment.
@@ -135,7 +135,7 @@ async fn a_deployment_starts_when_its_image_is_everywhere_and_somebody_is_told_o
     );
     let dashboard = operator.aws(&["cloudwatch", "get-dashboard", "--dashboard-name", "ecr-replicator"]).await;
     let body: Value = serde_json::from_str(dashboard["DashboardBody"].as_str().unwrap()).unwrap();
-    assert_eq!(body["widgets"].as_array().unwrap().len(), 10, "{body}");
+    assert_eq!(body["widgets"].as_array().unwrap().len(), 12, "{body}");
     assert_eq!(body["widgets"][0]["properties"]["alarms"].as_array().unwrap().len(), alarms.len());
 }
 
@@ -190,7 +190,7 @@ async fn what_fails_is_told_round_by_round(operator: &Operator) {
     let failed = scene.start(input).await;
     let name = failed.arn.rsplit(':').next().unwrap();
     let told = operator.told().await;
-    assert_eq!(told["title"], format!("ecr-replicator: the replication {name} failed: AccessDenied"));
+    assert_eq!(told["title"], format!("ecr-replicator: the execution {name} failed: AccessDenied"));
     assert_eq!(told["description"], failed.cause.unwrap());
     assert_eq!(told["nextSteps"], json!([link(&failed.arn), LOOK_UP, redrive(&failed.arn)]));
     scene.stack.ecr().clear_faults();
