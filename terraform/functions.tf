@@ -49,8 +49,11 @@ locals {
       REPLICATION_ARN = local.state_machine_arn
     }
     # What their metrics are of.
-    report             = { DEPLOYMENT = var.name }
-    report-differences = { BUCKET = local.runs_bucket_name, DEPLOYMENT = var.name }
+    report = { DEPLOYMENT = var.name }
+    report-differences = merge(
+      { BUCKET = local.runs_bucket_name, DEPLOYMENT = var.name },
+      var.reconcile.schedule.pushed_since != null ? { DRIFT_SINCE = var.reconcile.schedule.pushed_since } : {},
+    )
   }
 
   packages = { for function in keys(local.functions) : function => "${local.package_dir}/${function}/bootstrap.zip" }

@@ -492,14 +492,15 @@ locals {
 
   # The conditions keep the services from using these roles for somebody else's state machine, rules or schedules.
   state_machine_trust_policies = {
-    for machine, arn in { replicate = local.state_machine_arn, reconcile = local.reconcile_arn } : machine => jsonencode({
+    # The children of a Map Run are of the state machine and the Map's label.
+    for machine, arns in { replicate = [local.state_machine_arn], reconcile = [local.reconcile_arn, "${local.reconcile_arn}/*"] } : machine => jsonencode({
       Version = "2012-10-17"
       Statement = [{
         Effect    = "Allow"
         Action    = "sts:AssumeRole"
         Principal = { Service = "states.amazonaws.com" }
         Condition = {
-          ArnEquals    = { "aws:SourceArn" = arn }
+          ArnLike      = { "aws:SourceArn" = arns }
           StringEquals = { "aws:SourceAccount" = local.account_id }
         }
       }]

@@ -60,12 +60,12 @@ locals {
       dimensions  = { QueueName = aws_sqs_queue.dead_letters.name }
       threshold   = 0
     }
-    # A gauge that nobody reads for a while is where it was.
+    # A gauge that nobody reads for a while is where it was. The least of a day, so that a repair ends it.
     drift = {
-      description = "Targets have lacked images for ${var.reconcile.drift_alarm_days == 1 ? "a day" : "${var.reconcile.drift_alarm_days} days"}: run `make reconcile MODE=repair NAME=${var.name}`."
+      description = "Targets have differed from the source, or could not be compared, for ${var.reconcile.drift_alarm_days == 1 ? "a day" : "${var.reconcile.drift_alarm_days} days"}: read the last run's report, then `make reconcile MODE=repair NAME=${var.name}`."
       namespace   = local.metric_namespace
       metric      = "Drift"
-      statistic   = "Maximum"
+      statistic   = "Minimum"
       dimensions  = { Deployment = var.name }
       threshold   = 0
       period      = 86400

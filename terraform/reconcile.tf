@@ -10,9 +10,18 @@ locals {
   # thousandths.
   puts_per_second = floor(10000 / var.reconcile.concurrency) / 1000
 
-  # A price is of interest to a plan alone.
+  # What a rule sends to one registry of one region, where children have to wait for each other before each put. ResolveImage refuses a
+  # wait of more than two minutes.
+  most_targets_together = max([
+    for rule in values(module.rules.rules) : max([
+      for places in values({ for target in rule.definition.targets : "${target.region} ${try(target.registryId, "")}" => target... }) : length(places)
+    ]...)
+  ]...)
+
+  # What was pushed within the hour may still be on its way by its own execution. A price is of interest to a plan alone.
   scheduled_input = merge(
-    { mode = var.reconcile.schedule.mode },
+    { mode = var.reconcile.schedule.mode, minimumAgeSeconds = 3600 },
+    var.reconcile.schedule.pushed_since != null ? { pushedSince = var.reconcile.schedule.pushed_since } : {},
     var.reconcile.schedule.mode == "plan" && var.reconcile.price_per_gb != null ? { pricePerGb = var.reconcile.price_per_gb } : {},
   )
 
@@ -124,8 +133,10 @@ resource "aws_scheduler_schedule" "reconcile" {
     }
   }
 
-  # A schedule that begins before its role may start an execution begins with a dead letter.
-  depends_on = [aws_iam_role_policy.schedule]
+  # rate() begins at once: without what a run needs, it would begin with a dead letter or with a run that fails.
+  depends_on = [
+    aws_iam_role_policy.schedule, aws_iam_role_policy.reconcile, aws_iam_role_policy.function, aws_s3_bucket.runs,
+  ]
 }
 
 resource "aws_sqs_queue" "reconcile_dead_letters" {

@@ -62,5 +62,12 @@ resource "aws_sfn_state_machine" "reconcile" {
 
   tags = var.tags
 
+  lifecycle {
+    precondition {
+      condition     = local.most_targets_together * var.reconcile.concurrency <= 1200
+      error_message = "A rule has ${local.most_targets_together} targets in one registry of a region. With reconcile.concurrency = ${var.reconcile.concurrency} each put would wait longer than an invocation can: set it to ${floor(1200 / local.most_targets_together)} or less."
+    }
+  }
+
   depends_on = [aws_iam_role_policy.reconcile]
 }

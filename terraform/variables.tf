@@ -150,14 +150,15 @@ variable "package_dir" {
 }
 
 variable "reconcile" {
-  description = "How it is found which images the targets lack: how many are replicated at once by a repair; the schedule on which that runs, and its mode: audit (says what differs), plan (and what it would take, at price_per_gb for 10^9 bytes) or repair (mends it); for how many days in a row images may differ before an alarm says so; and how long lists and reports are kept."
+  description = "How it is found which images the targets lack: how many are replicated at once by a repair; the schedule on which that runs, its mode: audit (says what differs), plan (and what it would take, at price_per_gb for 10^9 bytes) or repair (mends it), and since when images are its concern, all by default; for how many days in a row they may differ before an alarm says so; and how long lists and reports are kept."
   type = object({
     concurrency = optional(number, 10)
     schedule = optional(object({
-      enabled    = optional(bool, true)
-      expression = optional(string, "rate(1 day)")
-      timezone   = optional(string, "UTC")
-      mode       = optional(string, "audit")
+      enabled      = optional(bool, true)
+      expression   = optional(string, "rate(1 day)")
+      timezone     = optional(string, "UTC")
+      mode         = optional(string, "audit")
+      pushed_since = optional(string)
     }), {})
     price_per_gb     = optional(number)
     drift_alarm_days = optional(number, 2)
@@ -183,6 +184,11 @@ variable "reconcile" {
   }
 
   validation {
+    condition     = var.reconcile.schedule.pushed_since == null ? true : can(timeadd(var.reconcile.schedule.pushed_since, "0s"))
+    error_message = "The schedule's images were pushed since a time such as 2026-11-01T00:00:00Z."
+  }
+
+  validation {
     condition     = can(regex("^[A-Za-z0-9_+/-]{1,50}$", var.reconcile.schedule.timezone))
     error_message = "The schedule's time zone has a name such as UTC or Europe/Berlin."
   }
@@ -196,6 +202,15 @@ variable "reconcile" {
     # CloudWatch looks back at most a week.
     condition     = var.reconcile.drift_alarm_days >= 1 && var.reconcile.drift_alarm_days <= 7 && floor(var.reconcile.drift_alarm_days) == var.reconcile.drift_alarm_days
     error_message = "Images may differ for 1 to 7 days in a row before the alarm, a whole number."
+  }
+
+  validation {
+    # An alarm over several days sees a run on each of them, or never goes off.
+    condition = (
+      !var.reconcile.schedule.enabled || var.reconcile.drift_alarm_days == 1
+      || can(regex("^(rate\\(([0-9]+ minutes?|1 hour|([1-9]|1[0-9]|2[0-4]) hours|1 day)\\)|cron\\([^ ]+ [^ ]+ [*?] [*] [*?] [*]\\))$", var.reconcile.schedule.expression))
+    )
+    error_message = "The schedule does not run every day, so images cannot differ for several days in a row: set drift_alarm_days to 1."
   }
 
   validation {

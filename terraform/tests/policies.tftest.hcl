@@ -528,7 +528,7 @@ run "roles_are_assumed_by_their_own_service_for_their_own_resource" {
       Action    = "sts:AssumeRole"
       Principal = { Service = "states.amazonaws.com" }
       Condition = {
-        ArnEquals    = { "aws:SourceArn" = "arn:aws:states:eu-central-1:123456789012:stateMachine:ecr-replicator-replicate-image" }
+        ArnLike      = { "aws:SourceArn" = ["arn:aws:states:eu-central-1:123456789012:stateMachine:ecr-replicator-replicate-image"] }
         StringEquals = { "aws:SourceAccount" = "123456789012" }
       }
     }]

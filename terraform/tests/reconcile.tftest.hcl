@@ -19,7 +19,7 @@ run "by_default_it_audits_once_a_day" {
     condition = (
       aws_scheduler_schedule.reconcile[0].schedule_expression == "rate(1 day)"
       && aws_scheduler_schedule.reconcile[0].flexible_time_window[0].mode == "OFF"
-      && jsondecode(aws_scheduler_schedule.reconcile[0].target[0].input) == { mode = "audit" }
+      && jsondecode(aws_scheduler_schedule.reconcile[0].target[0].input) == { mode = "audit", minimumAgeSeconds = 3600 }
     )
     error_message = "The schedule that nobody asked for does something else than look, once a day."
   }
@@ -34,14 +34,14 @@ run "it_repairs_when_somebody_says_so" {
   command = plan
 
   variables {
-    reconcile = { schedule = { expression = "cron(0 3 ? * SUN *)", timezone = "Europe/Berlin", mode = "repair" }, price_per_gb = 0.02 }
+    reconcile = { schedule = { expression = "cron(0 3 ? * SUN *)", timezone = "Europe/Berlin", mode = "repair" }, price_per_gb = 0.02, drift_alarm_days = 1 }
   }
 
   assert {
     condition = (
       aws_scheduler_schedule.reconcile[0].schedule_expression == "cron(0 3 ? * SUN *)"
       && aws_scheduler_schedule.reconcile[0].schedule_expression_timezone == "Europe/Berlin"
-      && jsondecode(aws_scheduler_schedule.reconcile[0].target[0].input) == { mode = "repair" }
+      && jsondecode(aws_scheduler_schedule.reconcile[0].target[0].input) == { mode = "repair", minimumAgeSeconds = 3600 }
     )
     error_message = "The schedule is another than asked, or what it repairs has a price."
   }
@@ -55,9 +55,82 @@ run "a_plan_has_its_price" {
   }
 
   assert {
-    condition     = jsondecode(aws_scheduler_schedule.reconcile[0].target[0].input) == { mode = "plan", pricePerGb = 0.02 }
+    condition     = jsondecode(aws_scheduler_schedule.reconcile[0].target[0].input) == { mode = "plan", minimumAgeSeconds = 3600, pricePerGb = 0.02 }
     error_message = "The plan that the schedule makes has another price than asked."
   }
+}
+
+run "what_was_there_before_may_be_of_no_concern" {
+  command = plan
+
+  variables {
+    reconcile = { schedule = { pushed_since = "2026-11-01T00:00:00Z" } }
+  }
+
+  assert {
+    condition     = jsondecode(aws_scheduler_schedule.reconcile[0].target[0].input) == { mode = "audit", minimumAgeSeconds = 3600, pushedSince = "2026-11-01T00:00:00Z" }
+    error_message = "The schedule looks at images that are of no concern."
+  }
+
+  # The drift that is measured is that of what the schedule looks at.
+  assert {
+    condition     = one(aws_lambda_function.this["report-differences"].environment).variables.DRIFT_SINCE == "2026-11-01T00:00:00Z"
+    error_message = "Drift is measured of other images than the schedule's."
+  }
+}
+
+run "a_time_that_is_none" {
+  command = plan
+
+  variables {
+    reconcile = { schedule = { pushed_since = "last week" } }
+  }
+
+  expect_failures = [var.reconcile]
+}
+
+run "a_weekly_schedule_and_an_alarm_over_days" {
+  command = plan
+
+  variables {
+    reconcile = { schedule = { expression = "cron(0 3 ? * SUN *)" } }
+  }
+
+  expect_failures = [var.reconcile]
+}
+
+run "a_schedule_every_two_days_and_an_alarm_over_days" {
+  command = plan
+
+  variables {
+    reconcile = { schedule = { expression = "rate(48 hours)" } }
+  }
+
+  expect_failures = [var.reconcile]
+}
+
+run "schedules_that_run_each_day" {
+  command = plan
+
+  variables {
+    reconcile = { schedule = { expression = "cron(0 3 * * ? *)" } }
+  }
+
+  assert {
+    condition     = aws_scheduler_schedule.reconcile[0].schedule_expression == "cron(0 3 * * ? *)"
+    error_message = "The schedule is another than asked."
+  }
+}
+
+run "more_children_than_may_wait_for_each_other" {
+  command = plan
+
+  variables {
+    rules     = { all = { targets = [for number in range(13) : { region = "us-east-1", repository_prefix = "copy-${number}/" }] } }
+    reconcile = { concurrency = 100 }
+  }
+
+  expect_failures = [aws_sfn_state_machine.reconcile]
 }
 
 run "a_schedule_is_not_for_everybody" {
@@ -155,13 +228,12 @@ run "the_state_machine_is_the_definition_with_what_the_user_asked_for" {
 
   # A third of ten, and not more, however many run.
   assert {
-    condition = alltrue([
-      for state in ["ReplicateImage", "ReplicateImageAgain"] : (
-        jsondecode(aws_sfn_state_machine.reconcile.definition).States.ReplicateImages.ItemProcessor.States[state].Arguments.Input.putsPerSecond == 3.333
-        && jsondecode(aws_sfn_state_machine.reconcile.definition).States.ReplicateImages.ItemProcessor.States[state].Arguments.StateMachineArn
-        == "arn:aws:states:eu-central-1:123456789012:stateMachine:ecr-replicator-replicate-image"
-      )
-    ]) && jsondecode(aws_sfn_state_machine.reconcile.definition).States.ReplicateImages.MaxConcurrency == 3
+    condition = (
+      jsondecode(aws_sfn_state_machine.reconcile.definition).States.ReplicateImages.ItemProcessor.States.ReplicateImage.Arguments.Input.putsPerSecond == 3.333
+      && jsondecode(aws_sfn_state_machine.reconcile.definition).States.ReplicateImages.ItemProcessor.States.ReplicateImage.Arguments.StateMachineArn
+      == "arn:aws:states:eu-central-1:123456789012:stateMachine:ecr-replicator-replicate-image"
+      && jsondecode(aws_sfn_state_machine.reconcile.definition).States.ReplicateImages.MaxConcurrency == 3
+    )
     error_message = "All children together put more than ten manifests a second, or are others, or more than asked."
   }
 }
@@ -201,7 +273,11 @@ run "the_state_machine_may_run_its_map_and_replicate_and_nothing_else" {
 
   assert {
     condition = jsondecode(aws_iam_role.reconcile.assume_role_policy).Statement[0].Condition == {
-      ArnEquals    = { "aws:SourceArn" = "arn:aws:states:eu-central-1:123456789012:stateMachine:ecr-replicator-reconcile-registry" }
+      # And its Map's children.
+      ArnLike = { "aws:SourceArn" = [
+        "arn:aws:states:eu-central-1:123456789012:stateMachine:ecr-replicator-reconcile-registry",
+        "arn:aws:states:eu-central-1:123456789012:stateMachine:ecr-replicator-reconcile-registry/*",
+      ] }
       StringEquals = { "aws:SourceAccount" = "123456789012" }
     }
     error_message = "The state machine's role may be assumed for something else than this state machine."
@@ -304,7 +380,7 @@ run "drift_is_an_alarm_when_it_stays" {
       aws_cloudwatch_metric_alarm.this["drift"].namespace == "EcrReplicator"
       && aws_cloudwatch_metric_alarm.this["drift"].metric_name == "Drift"
       && aws_cloudwatch_metric_alarm.this["drift"].dimensions == tomap({ Deployment = "mirror" })
-      && aws_cloudwatch_metric_alarm.this["drift"].statistic == "Maximum"
+      && aws_cloudwatch_metric_alarm.this["drift"].statistic == "Minimum"
       && aws_cloudwatch_metric_alarm.this["drift"].comparison_operator == "GreaterThanThreshold"
       && aws_cloudwatch_metric_alarm.this["drift"].threshold == 0
       && aws_cloudwatch_metric_alarm.this["drift"].period == 86400
