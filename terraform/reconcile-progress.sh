@@ -14,12 +14,24 @@ fail() {
 execution=${1:-}
 seconds=${2:-5}
 case $execution in
-  arn:*:execution:*) ;;
+  arn:*:states:*:execution:*) ;;
   *) fail "usage: reconcile-progress.sh <execution ARN> [seconds]" ;;
 esac
+region=${execution#arn:*:states:}
+region=${region%%:*}
+
+# A call that fails is no verdict on the run: it is made again, a few times.
+ask() {
+  attempts=5
+  until aws stepfunctions "$@" --region "$region" --output text; do
+    attempts=$((attempts - 1))
+    [ "$attempts" -gt 0 ] || fail "Step Functions in $region cannot be asked; the run may be well: $execution"
+    sleep "$seconds"
+  done
+}
 
 describe() {
-  aws stepfunctions describe-execution --execution-arn "$execution" --query "$1" --output text
+  ask describe-execution --execution-arn "$execution" --query "$1"
 }
 
 # So many of the characters.
@@ -40,8 +52,7 @@ show() {
 width=30
 look() {
   # A round's Map Run follows the one before it.
-  map_run=$(aws stepfunctions list-map-runs --execution-arn "$execution" \
-    --query 'sort_by(mapRuns, &startDate)[-1].mapRunArn' --output text)
+  map_run=$(ask list-map-runs --execution-arn "$execution" --query 'sort_by(mapRuns, &startDate)[-1].mapRunArn')
   case $map_run in
     arn:*) ;;
     *)
@@ -49,8 +60,8 @@ look() {
       return 0
       ;;
   esac
-  counts=$(aws stepfunctions describe-map-run --map-run-arn "$map_run" \
-    --query 'itemCounts.[total, succeeded, failed, timedOut, aborted, running, pendingRedrive]' --output text)
+  counts=$(ask describe-map-run --map-run-arn "$map_run" \
+    --query 'itemCounts.[total, succeeded, failed, timedOut, aborted, running, pendingRedrive]')
   # shellcheck disable=SC2086 # Numbers.
   set -- $counts
   total=$1
@@ -82,5 +93,5 @@ output=$(describe output)
 # The CLI gives the output as it is: JSON, in which a line break is two characters.
 running=$(printf '%s' "$output" | sed -n 's/.*"alreadyRunning" *: *"\([^"]*\)".*/\1/p')
 [ -z "$running" ] || fail "another run was under way, so this one ended: $running"
-printf '%s\n' "$output" | sed -n 's/.*"summary" *: *"\(\([^"\\]\|\\.\)*\)".*/\1/p' | sed 's/\\n/\
+printf '%s\n' "$output" | sed -n 's/.*"summary" *: *"\([^"\\]*\(\\.[^"\\]*\)*\)".*/\1/p' | sed 's/\\n/\
 /g; s/\\\(.\)/\1/g'
