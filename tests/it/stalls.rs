@@ -64,7 +64,7 @@ fn every_attempt_of_a_call_fits_into_a_functions_time() {
     let functions = include_str!("../../terraform/functions.tf");
     let timeouts = functions.lines().filter_map(|line| line.trim().strip_prefix("timeout_seconds = ")?.parse().ok());
     let timeouts: Vec<u64> = timeouts.collect();
-    assert_eq!(timeouts.len(), 4, "{timeouts:?}");
+    assert_eq!(timeouts.len(), 6, "{timeouts:?}");
     let attempts = config::ATTEMPT * config::ATTEMPTS;
     assert!(timeouts.iter().all(|timeout| Duration::from_secs(*timeout) >= attempts + config::ATTEMPT), "{timeouts:?}");
 }
