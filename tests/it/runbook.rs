@@ -6,13 +6,14 @@
 
 use std::collections::BTreeMap;
 
+use aws_sdk_ecr::types::ImageIdentifier;
 use ecr_local::Fault;
 use local_stack::{ExecutionStatus, HistoryEvent, Options, Sample};
 use serde_json::{Value, json};
 
 use crate::execution::MACHINE;
 use crate::operator::{Operator, blocks, clis, is_cli_installed};
-use crate::scene::{NO_LAYER, REPOSITORY, Scene, TAG, TARGETS};
+use crate::scene::{NO_LAYER, PATIENCE, REPOSITORY, Scene, TAG, TARGETS};
 
 const RUNBOOK: &str = include_str!("../../docs/runbook.md");
 
@@ -37,6 +38,11 @@ struct Blanks {
     state_machine: String,
     queue: String,
     execution: String,
+    reconcile: String,
+    reconcile_queue: String,
+    bucket: String,
+    /// The name of a run that has a report.
+    run: String,
 }
 
 impl Blanks {
@@ -45,6 +51,10 @@ impl Blanks {
             .replace("<state_machine_arn>", &self.state_machine)
             .replace("<dead_letter_queue_url>", &self.queue)
             .replace("<execution>", &self.execution)
+            .replace("<execution name>", &self.run)
+            .replace("<reconcile_state_machine_arn>", &self.reconcile)
+            .replace("<reconcile_dead_letter_queue_url>", &self.reconcile_queue)
+            .replace("<reconcile_bucket>", &self.bucket)
             .replace("<region>", TARGETS[0])
             .replace("<its answer>", answer);
         assert!(!filled.contains('<'), "a blank that nobody fills in: {filled}");
@@ -72,6 +82,10 @@ async fn every_command_of_the_runbook_runs() {
         state_machine: scene.stack.state_machine_arn().to_owned(),
         queue: scene.stack.dead_letter_queue_url().to_owned(),
         execution: String::new(),
+        reconcile: scene.stack.reconciliations().state_machine_arn().to_owned(),
+        reconcile_queue: scene.stack.dead_letter_queue_url().replace("image-pushed", "reconcile"),
+        bucket: scene.stack.reconcile_bucket().to_owned(),
+        run: String::new(),
     };
     let all: Vec<Vec<String>> = blocks(RUNBOOK, "console").into_iter().map(commands).collect();
     let redrive_all = all.iter().flatten().find(|command| command.contains(REDRIVE_ALL)).unwrap();
@@ -102,11 +116,21 @@ async fn every_command_of_the_runbook_runs() {
         assert_eq!(operator.redriven(), failed, "those that failed and no other, says {cli}");
     }
     operator.take_cli("aws");
+    scene.stack.ecr().clear_faults();
 
-    blanks.execution.clone_from(&failed[0]);
+    // The target loses its image: an audit says so.
+    let id = ImageIdentifier::builder().image_tag(TAG).build();
+    let delete = scene.stack.ecr_client(TARGETS[0]).batch_delete_image().repository_name(REPOSITORY);
+    assert_eq!(delete.image_ids(id).send().await.unwrap().failures(), []);
+    let audit = scene.stack.start_reconcile(&json!({})).await.unwrap();
+    let audit = scene.finished(&audit).await;
+    assert_eq!(audit.output.unwrap()["report"]["complete"], false);
+    audit.arn.rsplit(':').next().unwrap().clone_into(&mut blanks.run);
+
     let mut said = BTreeMap::new();
     for block in all {
         let (mut set, mut answer) = (String::new(), String::new());
+        blanks.execution.clone_from(&failed[0]);
         for command in block {
             if command.starts_with("QUERY=") {
                 set = format!("{command}\n");
@@ -115,16 +139,29 @@ async fn every_command_of_the_runbook_runs() {
             let printed = printed(&operator, &format!("{set}{}", blanks.fill(&command, &answer))).await;
             let printed_json: Value = serde_json::from_str(&printed).unwrap_or_default();
             answer = printed_json["queryId"].as_str().unwrap_or_default().to_owned();
+            // What starts a run prints its ARN: what follows is about that, and a run follows when it is over.
+            if command.starts_with("make reconcile MODE=") {
+                printed.trim().clone_into(&mut blanks.execution);
+                scene.stack.finished(&blanks.execution, PATIENCE).await.unwrap();
+            }
             said.insert(command, printed);
         }
     }
     let of = |beginning: &str| said.iter().find(|(command, _)| command.starts_with(beginning)).unwrap().1.as_str();
     assert!(of("aws stepfunctions describe-execution").starts_with("ReplicationIncomplete\t"));
-    assert!(failed.iter().all(|arn| of("aws stepfunctions list-executions").contains(arn)));
+    assert!(
+        failed
+            .iter()
+            .all(|arn| of("aws stepfunctions list-executions --state-machine-arn <state_machine_arn>").contains(arn))
+    );
     assert!(of("aws stepfunctions get-execution-history").contains("ExecutionFailed"));
     assert!(of("aws logs get-query-results").contains("results"));
     assert_eq!(of("make replay-dead-letters").lines().last(), Some("0 replayed, 0 failed"));
     assert!(of("aws lambda get-account-settings").trim().parse::<u32>().is_ok());
+    let report: Value = serde_json::from_str(of("aws s3 cp")).unwrap();
+    assert_eq!((&report["items"], &report["request"]["mode"]), (&json!(1), &json!("audit")));
+    assert!(of("aws s3 ls").contains("/1/differences/"));
+    assert!(of("make reconcile-progress").contains("1 differed and were replicated, nothing differs any more."));
 
     every_query_finds_what_it_asks_for(&operator, &failed[0]).await;
 }
