@@ -236,7 +236,7 @@ async fn each_event_is_told_by_one_rule(operator: &Operator) {
         .iter()
         .map(|rule| (rule["Name"].as_str().unwrap(), rule["EventPattern"].as_str().unwrap()))
         .collect();
-    assert_eq!(rules.len(), 5, "{rules:?}");
+    assert_eq!(rules.len(), 7, "{rules:?}");
     let told_by = async |event: &Value| {
         let mut by = Vec::new();
         for (rule, pattern) in &rules {
@@ -268,19 +268,38 @@ async fn each_event_is_told_by_one_rule(operator: &Operator) {
     let mut repeated = report_event(operator, "all", &[failed("eu-west-1", "CopyLayers", "AccessDenied", "no")]);
     repeated["detail"]["repeated"] = json!(true);
     assert_eq!(told_by(&repeated).await, [""; 0], "its execution has failed, and that was told");
+    let run = format!("{}:1", stack.reconciliations().state_machine_arn().replace(":stateMachine:", ":execution:"));
+    for outcomes in [vec![succeeded("eu-west-1")], vec![failed("eu-west-1", "CopyLayers", "AccessDenied", "no")]] {
+        let mut of_repair = report_event(operator, "all", &outcomes);
+        of_repair["detail"]["execution"]["startedBy"] = json!(run);
+        assert_eq!(told_by(&of_repair).await, [""; 0], "the run tells of all of its images");
+    }
+    for (outcome, repeated, execution, rules) in [
+        ("Complete", false, run.as_str(), &["targets-agree"][..]),
+        ("Incomplete", false, &run, &["targets-differ"]),
+        ("Incomplete", true, &run, &[]),
+        ("Incomplete", false, crate::report::EXECUTION, &[]),
+    ] {
+        let detail = json!({"execution": {"arn": execution}, "repeated": repeated});
+        let event = event("ecr-replicator", &format!("ECR Registry Reconcile {outcome}"), &detail);
+        assert_eq!(told_by(&event).await, rules, "{event:#}");
+    }
 
     for (status, error, rules) in [
         ("RUNNING", None, &[][..]),
         ("SUCCEEDED", None, &[]),
         ("FAILED", Some("ReplicationIncomplete"), &[]),
+        ("FAILED", Some("ReconcileIncomplete"), &[]),
         ("FAILED", Some("ReportUndelivered"), &["execution-failed"]),
         ("FAILED", Some("States.Runtime"), &["execution-failed"]),
         ("TIMED_OUT", None, &["execution-ended"]),
         ("ABORTED", None, &["execution-ended"]),
     ] {
-        let detail = json!({"stateMachineArn": stack.state_machine_arn(), "status": status, "error": error});
-        let event = event("aws.states", "Step Functions Execution Status Change", &detail);
-        assert_eq!(told_by(&event).await, rules, "{event:#}");
+        for state_machine in [stack.state_machine_arn(), stack.reconciliations().state_machine_arn()] {
+            let detail = json!({"stateMachineArn": state_machine, "status": status, "error": error});
+            let event = event("aws.states", "Step Functions Execution Status Change", &detail);
+            assert_eq!(told_by(&event).await, rules, "{event:#}");
+        }
     }
 }
 
