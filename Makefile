@@ -16,7 +16,7 @@ export PATH := $(TOOLS)/python/bin:$(TOOLS)/cargo/bin:$(PATH)
 TERRAFORM := $(CURDIR)/tests/local/bin/terraform
 TERRAFORM_ROOTS := terraform terraform/modules/target-account \
 	terraform/examples/basic terraform/examples/cross-account terraform/examples/deploy-when-replicated \
-	terraform/examples/rules tests/local
+	terraform/examples/rules deploy tests/local
 TERRAFORM_ROOT_CHECKS := $(TERRAFORM_ROOTS:%=terraform-check/%)
 
 ASL_CHECKS := $(patsubst statemachine/%.asl.json,asl-check/%,$(wildcard statemachine/*.asl.json))
@@ -77,13 +77,27 @@ OUTPUT ?= run.html
 picture: ## Write an execution, in AWS or of a demo that is kept, as one HTML page (EXECUTION=<arn>, OUTPUT=run.html)
 	@cargo run --quiet --locked --package picture -- --output '$(OUTPUT)' '$(EXECUTION)'
 
+# Asks before it changes anything, unless APPROVE=yes. Credentials, and a backend for Terraform's state, are the user's.
+DEPLOYMENT := $(TERRAFORM) -chdir=deploy
+APPROVED := $(if $(filter yes,$(APPROVE)),-auto-approve)
+
+.PHONY: deploy
+deploy: package ## Build the functions and apply what deploy/terraform.tfvars says, in AWS (ARCH=, APPROVE=yes)
+	$(DEPLOYMENT) init -input=false
+	$(DEPLOYMENT) apply -var architecture=$(ARCH) $(APPROVED)
+
+.PHONY: destroy
+destroy: package ## Take away in AWS all that `make deploy` made; images stay (APPROVE=yes)
+	$(DEPLOYMENT) init -input=false
+	$(DEPLOYMENT) destroy -var architecture=$(ARCH) $(APPROVED)
+
 .PHONY: terraform-check
 terraform-check: terraform-fmt $(TERRAFORM_ROOT_CHECKS) ## Check format and validity of the Terraform code, and run the module's tests
 	TF_DATA_DIR=$(TOOLS)/terraform/terraform $(TERRAFORM) -chdir=terraform test
 
 .PHONY: terraform-fmt
 terraform-fmt:
-	$(TERRAFORM) fmt -check -recursive -diff terraform tests/local
+	$(TERRAFORM) fmt -check -recursive -diff deploy terraform tests/local
 
 .PHONY: $(TERRAFORM_ROOT_CHECKS)
 $(TERRAFORM_ROOT_CHECKS): terraform-check/%:

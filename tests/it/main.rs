@@ -7,6 +7,7 @@ mod browser;
 mod convergence;
 mod copy_layers;
 mod dead_letters;
+mod deploying;
 mod ecr_local;
 mod ensure_repo;
 mod execution;
