@@ -123,6 +123,10 @@ $(ASL_CHECKS): asl-check/%: tools
 		$(UNKNOWN_TO_STATELINT) <target/asl/$*.json >target/asl/$*.statelint.json
 	$(TOOLS)/python/bin/statelint target/asl/$*.statelint.json
 
+.PHONY: docs-check
+docs-check: nextest ## Hold the documents to the module, to each other, and to what runs their commands (UPDATE_DOCS=1 writes tables)
+	cargo nextest run --package it --locked -E 'test(/^documents::/)'
+
 # A benchmark and not a test: what it measures is in target/bench. ARGS are the program's own, such as `--only cold`.
 .PHONY: bench
 bench: ARCH := $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64)

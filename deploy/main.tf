@@ -26,6 +26,7 @@ module "ecr_replicator" {
   name          = var.name
   rules         = var.rules
   architecture  = var.architecture
+  copy_layers   = var.copy_layers
   alarm_actions = var.alarm_actions
   notifications = var.notifications
   reconcile     = var.reconcile

@@ -22,6 +22,12 @@ variable "architecture" {
   default     = "x86_64"
 }
 
+variable "copy_layers" {
+  description = "How layers are copied."
+  type        = any
+  default     = {}
+}
+
 variable "alarm_actions" {
   description = "ARNs that an alarm notifies."
   type        = list(string)

@@ -112,7 +112,7 @@ variable "log_retention_days" {
 }
 
 variable "name" {
-  description = "Prefix of every resource's name; unique in the account and region."
+  description = "Prefix of every resource's name, 1 to 32 characters; unique in the account and region."
   type        = string
   default     = "ecr-replicator"
   nullable    = false
@@ -221,7 +221,7 @@ variable "reconcile" {
 }
 
 variable "rules" {
-  description = "Replication rules, by name: what is replicated, and to where. README.md has the language; modules/rules/types has the types."
+  description = "Replication rules, by name: what is replicated, and to where. README.md has the language, modules/rules/types the types."
   # A type would drop the keys that it does not have before anybody could say that they are unknown: modules/rules looks.
   type     = any
   nullable = false

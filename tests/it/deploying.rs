@@ -1,35 +1,56 @@
-//! `make deploy` and `make destroy`, as in an account that has another deployment already.
+//! `make deploy` and `make destroy`, and the examples, as in accounts of their own on the local stack.
 
-use std::{path::Path, process::Stdio};
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+};
 
-use local_stack::{Client, LocalStack, SOURCE};
-use serde_json::json;
+use ecr_local::Fault;
+use local_stack::{Client, LocalStack, Options};
+use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::scene::{REPOSITORY, Scene, TAG, until};
+use crate::scene::{REPOSITORY, Scene, TAG, TARGETS, until};
 
-const NEAR: &str = "eu-west-1";
+/// A target of the example that the scene's deployment does not have.
 const FAR: &str = "us-east-1";
 
-/// Runs a target of the Makefile, as somebody whose account is the local stack. What it makes of Terraform is in `home`.
-async fn make(stack: &LocalStack, home: &Path, target: &str) {
-    // The package is there, and other tests read it.
-    let mut make = Command::new("make");
-    make.args(["--silent", "--old-file=package", target, "APPROVE=yes"]);
-    if cfg!(target_arch = "aarch64") {
-        make.arg("ARCH=arm64");
+/// Somebody whose accounts are the local stack's, and what Terraform keeps for him.
+struct Somebody<'stack> {
+    stack: &'stack LocalStack,
+    home: TempDir,
+    account: &'static str,
+}
+
+impl Somebody<'_> {
+    /// Runs a program in the repository. Terraform's own files are elsewhere, as the repository's are others' too.
+    async fn run(&self, program: &str, arguments: &[&str], terraform: &str) -> String {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let mut command = Command::new(if program == "make" { PathBuf::from(program) } else { root.join(program) });
+        command.args(arguments).current_dir(root).stdin(Stdio::null());
+        command.env("AWS_ENDPOINT_URL", self.stack.endpoint());
+        command.env("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", self.stack.logs_endpoint());
+        command.env("AWS_ACCESS_KEY_ID", self.account).env("AWS_SECRET_ACCESS_KEY", "test");
+        command.env("AWS_CONFIG_FILE", self.home.path().join("config"));
+        command.env("TF_DATA_DIR", self.home.path().join("data"));
+        let state = self.home.path().join("terraform.tfstate");
+        for name in ["apply", "destroy"] {
+            command.env(format!("TF_CLI_ARGS_{name}"), format!("-no-color -state={} {terraform}", state.display()));
+        }
+        let output = command.output().await.unwrap();
+        let said = [&output.stdout[..], &output.stderr].map(String::from_utf8_lossy).concat();
+        assert!(output.status.success(), "{program} {arguments:?}: {said}");
+        said
     }
-    make.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")).stdin(Stdio::null());
-    make.env("AWS_ENDPOINT_URL", stack.endpoint()).env("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", stack.logs_endpoint());
-    make.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
-    make.env("TF_DATA_DIR", home.join("data"));
-    for command in ["apply", "destroy"] {
-        make.env(format!("TF_CLI_ARGS_{command}"), format!("-no-color -state={}/terraform.tfstate", home.display()));
+
+    /// Runs a target of the Makefile. The packages are there, and other tests read them.
+    async fn make(&self, target: &str, change: &str) -> String {
+        let architecture = if cfg!(target_arch = "aarch64") { "ARCH=arm64" } else { "ARCH=x86_64" };
+        let arguments = ["--silent", "--old-file=package", target, "APPROVE=yes", architecture];
+        // Instead of the copy of the example that the README has somebody make.
+        let variables = format!("-var-file=terraform.tfvars.example -var=name=second {change}");
+        self.run("make", &arguments, &variables).await
     }
-    make.env("TF_VAR_name", "second").env("TF_VAR_region", SOURCE);
-    make.env("TF_VAR_rules", json!({"all": {"targets": [{"region": FAR}]}}).to_string());
-    let output = make.output().await.unwrap();
-    assert!(output.status.success(), "make {target}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 async fn state_machines(stack: &LocalStack) -> Vec<String> {
@@ -41,20 +62,49 @@ async fn state_machines(stack: &LocalStack) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_make_deploys_replicates_until_it_is_destroyed() {
-    let scene = Scene::set(&[NEAR]).await;
+    let scene = Scene::set(&TARGETS[..1]).await;
     let stack = &scene.stack;
-    let home = tempfile::tempdir().unwrap();
     let of_first = ["ecr-replicator-reconcile-registry", "ecr-replicator-replicate-image"];
     assert_eq!(state_machines(stack).await, of_first);
 
-    make(stack, home.path(), "deploy").await;
+    let somebody = Somebody { stack, home: tempfile::tempdir().unwrap(), account: "test" };
+    somebody.make("deploy", "").await;
     let of_second = ["second-reconcile-registry", "second-replicate-image"];
     assert_eq!(state_machines(stack).await, [of_first, of_second].concat());
+    // An upgrade while an execution is under way, which waits for its target.
+    let throttled = Fault::new("BatchCheckLayerAvailability", 400, "ThrottlingException").in_region(FAR);
+    stack.ecr().fault(throttled.for_ever());
     stack.push(Client::installed(), &scene.image, REPOSITORY, TAG).await.unwrap();
+    until("the copy", || stack.ecr().stats().calls(FAR, "BatchCheckLayerAvailability") > 0).await;
+    let upgraded = somebody.make("deploy", "-var=copy_layers={memory_mb=1024}").await;
+    assert!(upgraded.contains(r#"aws_lambda_alias.live["copy-layers"]: Modifications complete"#), "{upgraded}");
+    stack.ecr().clear_faults();
     let has = |region| stack.ecr().view("000000000000", region, REPOSITORY).is_some_and(|it| it.tags.contains_key(TAG));
-    until("both deployments' images", || has(NEAR) && has(FAR)).await;
+    until("both deployments' images", || has(TARGETS[0]) && has(FAR)).await;
 
-    make(stack, home.path(), "destroy").await;
+    somebody.make("destroy", "").await;
     assert_eq!(state_machines(stack).await, of_first);
     assert!(has(FAR), "images stay");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_example_can_be_applied_and_destroyed() {
+    let stack = LocalStack::start(Options::quick(&TARGETS[..1])).await.unwrap();
+    let profile =
+        |name, account| format!("[profile {name}]\naws_access_key_id = {account}\naws_secret_access_key = test\n");
+    let profiles = [profile("source", "111122223333"), profile("target", "444455556666")].concat();
+    for (example, variables) in [
+        ("basic", ""),
+        ("rules", ""),
+        ("cross-account", "-var=source_profile=source -var=target_profile=target -var=external_id=0b7c5f2e"),
+    ] {
+        let somebody = Somebody { stack: &stack, home: tempfile::tempdir().unwrap(), account: "111122223333" };
+        std::fs::write(somebody.home.path().join("config"), &profiles).unwrap();
+        let directory = format!("-chdir=terraform/examples/{example}");
+        let init = [&directory, "init", "-input=false", "-lockfile=readonly"];
+        for arguments in [&init[..], &[&directory, "apply", "-auto-approve"], &[&directory, "destroy", "-auto-approve"]]
+        {
+            somebody.run("tests/local/bin/terraform", arguments, variables).await;
+        }
+    }
 }

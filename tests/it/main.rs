@@ -8,6 +8,7 @@ mod convergence;
 mod copy_layers;
 mod dead_letters;
 mod deploying;
+mod documents;
 mod ecr_local;
 mod ensure_repo;
 mod execution;

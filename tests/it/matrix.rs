@@ -12,6 +12,7 @@ use std::{
     fs::File,
     io::{Read as _, Seek as _, Write as _},
     panic::AssertUnwindSafe,
+    path::Path,
     sync::{
         Arc, LazyLock,
         atomic::{AtomicU32, Ordering},
@@ -1008,29 +1009,34 @@ async fn table(
     hold(section, &text, &wrong);
 }
 
-/// Holds the document's table `section` to what it is now, and says what is wrong in that.
+/// Holds the table `section` of docs/reliability.md to what it is now, and says what is wrong in that.
 pub(crate) fn hold(section: &str, text: &str, wrong: &str) {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reliability.md");
+    hold_section("docs/reliability.md", section, text);
+    assert!(wrong.is_empty(), "\n{wrong}");
+}
+
+/// Holds a section of a document to what it is now: the lines after `<!-- section: from ... -->`, up to `<!-- section: end -->`.
+pub(crate) fn hold_section(document: &str, section: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(document);
     let is_updated = std::env::var_os("UPDATE_DOCS").is_some();
     let mut file = File::options().read(true).write(is_updated).open(path).unwrap();
-    // Each table has a process of its own.
+    // Each section has a process of its own.
     file.lock().unwrap();
-    let mut document = String::new();
-    file.read_to_string(&mut document).unwrap();
-    let (begin, end) = (format!("<!-- {section}: from the run -->\n"), format!("<!-- {section}: end -->"));
-    let from = document.find(&begin).unwrap() + begin.len();
-    let to = document.find(&end).unwrap();
+    let mut content = String::new();
+    file.read_to_string(&mut content).unwrap();
+    let begin = content.find(&format!("<!-- {section}: from ")).unwrap();
+    let from = begin + content[begin..].find('\n').unwrap() + 1;
+    let to = content.find(&format!("<!-- {section}: end -->")).unwrap();
     if is_updated {
-        document.replace_range(from..to, text);
+        content.replace_range(from..to, text);
         file.set_len(0).unwrap();
         file.rewind().unwrap();
-        file.write_all(document.as_bytes()).unwrap();
+        file.write_all(content.as_bytes()).unwrap();
     } else {
-        let (was, is): (Vec<&str>, Vec<&str>) = (document[from..to].lines().collect(), text.lines().collect());
+        let (was, is): (Vec<&str>, Vec<&str>) = (content[from..to].lines().collect(), text.lines().collect());
         let other: Vec<&&str> = is.iter().filter(|line| !was.contains(line)).collect();
-        assert!(was == is, "docs/reliability.md says otherwise (UPDATE_DOCS=1 writes it): {other:#?}");
+        assert!(was == is, "{document} says otherwise (UPDATE_DOCS=1 writes it): {other:#?}");
     }
-    assert!(wrong.is_empty(), "\n{wrong}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,7 +21,7 @@ const RUNBOOK: &str = include_str!("../../docs/runbook.md");
 const REDRIVE_ALL: &str = "while read -r execution; do aws stepfunctions redrive-execution";
 
 /// The commands of a block, which may be indented, each with the lines that it goes on in.
-fn commands(block: &str) -> Vec<String> {
+pub(crate) fn commands(block: &str) -> Vec<String> {
     let mut commands: Vec<String> = Vec::new();
     for line in block.lines().filter(|line| !line.trim().is_empty()) {
         match (line.trim_start().strip_prefix("$ "), commands.last_mut()) {
