@@ -181,8 +181,19 @@ lint: ## Check the formatting, the lints and the documentation of the Rust code
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items --locked --quiet
 
+# An exception in deny.toml that nothing needs any more is an error, too. Advisories are in a database elsewhere, which is not to be had
+# everywhere.
+.PHONY: deny
+deny: $(TOOLS)/python/.installed ## Check the licences, duplicates and sources of what is in Cargo.lock, and what is known against it
+	cargo deny --locked check --deny unmatched-skip --deny unnecessary-skip licenses bans sources
+	@if timeout 120 cargo deny --locked fetch db >/dev/null 2>&1; then \
+		cargo deny --locked check --disable-fetch advisories; \
+	else \
+		echo 'advisories NOT CHECKED: their database cannot be reached' >&2; \
+	fi
+
 # The end-to-end tests deploy the packages, so those are built first.
 .PHONY: test
-test: lint asl-check terraform-check nextest package ## Run every check and every test
+test: lint deny asl-check terraform-check nextest package ## Run every check and every test
 	cargo test --workspace --doc --locked --quiet
 	cargo nextest run --workspace --locked
