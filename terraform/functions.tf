@@ -1,5 +1,5 @@
 locals {
-  package_dir = coalesce(var.package_dir, "${path.module}/../target/lambda")
+  package_dir = coalesce(var.package_dir, "${path.module}/../dist/${var.architecture}")
 
   functions = {
     resolve-image = {
@@ -58,6 +58,26 @@ locals {
 
   packages = { for function in keys(local.functions) : function => "${local.package_dir}/${function}/bootstrap.zip" }
 
+  # Under these names the packages of a release are in its SHA256SUMS, and below the prefix in a bucket.
+  release_names = { for function in keys(local.functions) : function => "${var.architecture}/${function}/bootstrap.zip" }
+
+  # The archive of the module brings along the checksums of the packages that were made with it.
+  released_checksums = "${path.module}/../SHA256SUMS"
+  sha256sums         = try(coalesce(var.packages_s3.sha256sums), fileexists(local.released_checksums) ? file(local.released_checksums) : "")
+  checksums          = { for line in regexall("(?m)^([0-9a-f]{64})  (\\S+)$", local.sha256sums) : line[1] => line[0] }
+
+  # Lambda writes in base64 what SHA256SUMS has in hexadecimal: two characters for three. 256 bits are 42 characters and four bits, so
+  # there are two digits to fill up with, and the last character is the padding.
+  base64_alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+  release_hashes = {
+    for function, name in local.release_names : function => format("%.43s=", join("", flatten([
+      for bits in [for digit in range(0, 66, 3) : parseint(substr("${local.checksums[name]}00", digit, 3), 16)] : [
+        substr(local.base64_alphabet, floor(bits / 64), 1),
+        substr(local.base64_alphabet, bits % 64, 1),
+      ]
+    ]))) if contains(keys(local.checksums), name)
+  }
+
   # Made of arguments alone, so that a plan shows them; made of the alias's, so that what uses an ARN waits for the alias.
   alias_arns = {
     for function, alias in aws_lambda_alias.live :
@@ -78,8 +98,10 @@ resource "aws_lambda_function" "this" {
   memory_size   = each.value.memory_mb
   timeout       = each.value.timeout_seconds
 
-  filename         = local.packages[each.key]
-  source_code_hash = filebase64sha256(local.packages[each.key])
+  filename         = var.packages_s3 == null ? local.packages[each.key] : null
+  s3_bucket        = var.packages_s3 == null ? null : var.packages_s3.bucket
+  s3_key           = var.packages_s3 == null ? null : "${var.packages_s3.key_prefix}${local.release_names[each.key]}"
+  source_code_hash = var.packages_s3 == null ? filebase64sha256(local.packages[each.key]) : lookup(local.release_hashes, each.key, null)
   publish          = true
 
   dynamic "environment" {
@@ -105,8 +127,19 @@ resource "aws_lambda_function" "this" {
 
   lifecycle {
     precondition {
-      condition     = fileexists(local.packages[each.key])
-      error_message = "There is no package ${local.packages[each.key]}: run `make package`, or set package_dir."
+      condition     = var.packages_s3 != null || fileexists(local.packages[each.key])
+      error_message = "There is no package ${local.packages[each.key]}: run `make package`, or set package_dir or packages_s3."
+    }
+
+    precondition {
+      condition     = var.packages_s3 == null || contains(keys(local.release_hashes), each.key)
+      error_message = "The checksums have no line for ${local.release_names[each.key]}: set packages_s3.sha256sums to the text of the SHA256SUMS that the packages came with."
+    }
+
+    # Whatever was put into the bucket: the alias stays where it is unless Lambda took just the package that the checksums are of.
+    postcondition {
+      condition     = var.packages_s3 == null || self.code_sha256 == self.source_code_hash
+      error_message = "The object in S3 is not the package that the checksums name ${local.release_names[each.key]}: Lambda took one whose hash is ${self.code_sha256}."
     }
   }
 

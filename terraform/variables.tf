@@ -11,7 +11,7 @@ variable "alarm_actions" {
 }
 
 variable "architecture" {
-  description = "Instruction set of the functions, as in `make package ARCH=...`: x86_64 or arm64."
+  description = "Instruction set of the functions: x86_64 or arm64."
   type        = string
   default     = "x86_64"
   nullable    = false
@@ -144,9 +144,34 @@ variable "notifications" {
 }
 
 variable "package_dir" {
-  description = "Directory of the functions' packages, <package_dir>/<function>/bootstrap.zip. Default: where `make package` puts them."
+  description = "Directory of the functions' packages, <package_dir>/<function>/bootstrap.zip. Default: where `make package` puts those of the architecture."
   type        = string
   default     = null
+}
+
+variable "packages_s3" {
+  description = "Where the packages are in S3, instead of in package_dir: a bucket in the provider's region, what stands before <architecture>/<function>/bootstrap.zip in the keys, and the text of the SHA256SUMS that the packages came with. Default of the text: the SHA256SUMS beside the module, which its archive has."
+  type = object({
+    bucket     = string
+    key_prefix = optional(string, "")
+    sha256sums = optional(string)
+  })
+  default = null
+
+  validation {
+    condition     = var.packages_s3 == null || var.package_dir == null
+    error_message = "The packages are in package_dir or in packages_s3, not in both."
+  }
+
+  validation {
+    condition     = var.packages_s3 == null ? true : can(regex("^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", var.packages_s3.bucket))
+    error_message = "The bucket is a bucket's name, such as my-artifacts, and no address."
+  }
+
+  validation {
+    condition     = var.packages_s3 == null ? true : can(regex("^([^/].*/)?$", var.packages_s3.key_prefix))
+    error_message = "The key prefix is empty, or ends with a / and does not begin with one, such as ecr-replicator/0.1.0/."
+  }
 }
 
 variable "reconcile" {
