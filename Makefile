@@ -2,8 +2,11 @@
 .DELETE_ON_ERROR:
 SHELL := /bin/sh
 
-# Instruction set of the packages: x86_64 or arm64, as the Terraform module's `architecture`.
-ARCH ?= x86_64
+# Instruction sets of the packages, as the Terraform module's `architecture`.
+ARCHITECTURES := x86_64 arm64
+ARCH ?= $(ARCHITECTURES)
+# That of this machine.
+MACHINE := $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64)
 # Python 3.11 or later, to make the tools' environment from.
 PYTHON ?= python3
 
@@ -42,31 +45,75 @@ $(TOOLS)/node/.installed: tests/tools/package.json tests/tools/package-lock.json
 # In bytes: a larger package takes longer to start.
 LARGEST_PACKAGE := 6000000
 
-CARGO_LAMBDA_TARGET_x86_64 := --x86-64
-CARGO_LAMBDA_TARGET_arm64 := --arm64
+TRIPLE_x86_64 := x86_64-unknown-linux-gnu
+TRIPLE_arm64 := aarch64-unknown-linux-gnu
+
+# A binary has the names of sources in it, for what is said when something goes wrong: here, wherever they are, by the same names. So
+# two checkouts make the same bytes, and none tells whose it was.
+REMAPPED = --remap-path-prefix=$(CURDIR)=/ecr-replicator \
+	--remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=/cargo \
+	--remap-path-prefix=$$(rustc --print sysroot)/lib/rustlib/src/rust=/rustc/$$(rustc -vV | sed -n 's/^commit-hash: //p')
 
 # `--disable-optimizations` leaves the release profile to Cargo.toml: cargo-lambda would add link-time optimization, which costs
 # five times the build time here and makes the binaries larger.
-# The zip's entry has a fixed time, so that the same binary makes the same zip, and Terraform sees no change.
-.PHONY: package
-package: $(TOOLS)/python/.installed ## Build the functions and zip them into target/lambda (ARCH=x86_64 or arm64)
-	@test -n "$(CARGO_LAMBDA_TARGET_$(ARCH))" || { echo "ARCH=$(ARCH): want x86_64 or arm64" >&2; exit 1; }
-	cargo lambda build --release --locked --disable-optimizations \
-		$(CARGO_LAMBDA_TARGET_$(ARCH)) $(FUNCTIONS:%=--package %)
-	@set -e; for function in $(FUNCTIONS); do \
-		cd $(CURDIR)/target/lambda/$$function; \
-		chmod 755 bootstrap; \
-		touch -t 198001010000 bootstrap; \
-		python -c "import zipfile; zipfile.ZipFile('bootstrap.zip', 'w', zipfile.ZIP_DEFLATED, compresslevel=9).write('bootstrap')"; \
-		size=$$(wc -c <bootstrap.zip); \
-		echo "$$function $$size bytes"; \
-		[ $$size -le $(LARGEST_PACKAGE) ] || { echo "$$function is larger than $(LARGEST_PACKAGE) bytes" >&2; exit 1; }; \
+.PHONY: $(ARCHITECTURES:%=binaries/%)
+$(ARCHITECTURES:%=binaries/%): binaries/%: $(TOOLS)/python/.installed
+	@test -d "$$(rustc --print target-libdir --target $(TRIPLE_$*))" || rustup target add $(TRIPLE_$*)
+	RUSTFLAGS="$(REMAPPED)" cargo lambda build --release --locked --disable-optimizations \
+		--lambda-dir target/lambda/$* --target $(TRIPLE_$*) $(FUNCTIONS:%=--package %)
+
+# What the demo, the benchmark and the tests run: on this machine, so for this machine alone, and without papers.
+.PHONY: functions
+functions: binaries/$(MACHINE) ## Build the functions for this machine
+	@for function in $(FUNCTIONS); do \
+		directory=target/lambda/$(MACHINE)/$$function; \
+		python packaging/archive.py $$directory/bootstrap.zip bootstrap=$$directory/bootstrap || exit 1; \
 	done
+
+# The licences of what is linked, and what it is, as a CycloneDX document. A rule with several patterns makes all of them at once; the
+# stem is `<architecture>/<function>`.
+PAPERS := NOTICE sbom.cdx.json
+
+target/lambda/%/NOTICE target/lambda/%/sbom.cdx.json: $(wildcard packaging/*) Cargo.toml Cargo.lock rust-toolchain.toml $(wildcard functions/*/Cargo.toml) \
+		| $(TOOLS)/cargo/bin/cargo-about
+	packaging/describe.sh $(*F) $(TRIPLE_$(*D)) $(@D)
+
+ABOUT_VERSION := 0.9.3
+
+$(TOOLS)/cargo/bin/cargo-about:
+	cargo install --locked --version $(ABOUT_VERSION) --root $(TOOLS)/cargo --features cli cargo-about
+
+# Ten seconds for each function: two at once, and not again unless something changed.
+.PHONY: $(ARCHITECTURES:%=papers/%)
+$(ARCHITECTURES:%=papers/%): papers/%:
+	@cargo fetch --locked --quiet
+	@$(MAKE) --no-print-directory --jobs=2 $(foreach function,$(FUNCTIONS),$(PAPERS:%=target/lambda/$*/$(function)/%))
+
+VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' Cargo.toml | head -n 1)
+MODULE_ARCHIVE := ecr-replicator-module-$(VERSION).zip
+# Its tests stay here.
+MODULE_FILES = $(shell git ls-files terraform statemachine docs CHANGELOG.md LICENSE ':!terraform/tests')
+
+# The archive of the module has the checksums of the packages: who trusts the one knows the others.
+.PHONY: package
+package: $(ARCH:%=binaries/%) $(ARCH:%=papers/%) ## Write the packages, their checksums and the Terraform module into dist (ARCH=x86_64 or arm64: one)
+	rm -rf dist
+	@set -e; for architecture in $(ARCH); do for function in $(FUNCTIONS); do \
+		files=target/lambda/$$architecture/$$function; package=dist/$$architecture/$$function/bootstrap.zip; \
+		python packaging/archive.py $$package bootstrap=$$files/bootstrap $(foreach paper,$(PAPERS),$(paper)=$$files/$(paper)); \
+		size=$$(wc -c <$$package); \
+		echo "$$architecture $$function $$size bytes"; \
+		[ $$size -le $(LARGEST_PACKAGE) ] || { echo "$$package is larger than $(LARGEST_PACKAGE) bytes" >&2; exit 1; }; \
+	done; done
+	@mkdir dist/statemachine
+	@cp statemachine/*.asl.json dist/statemachine
+	@cd dist && find * -type f | LC_ALL=C sort | xargs sha256sum >SHA256SUMS.new && mv SHA256SUMS.new SHA256SUMS
+	@python packaging/archive.py dist/$(MODULE_ARCHIVE) SHA256SUMS=dist/SHA256SUMS $(foreach file,$(MODULE_FILES),$(file)=$(file))
+	@cd dist && sha256sum $(MODULE_ARCHIVE) >>SHA256SUMS
 
 # The demo runs the functions on this machine. Make hands IMAGE, TARGETS, RECONCILE and KEEP on in the environment.
 .PHONY: demo
-demo: ARCH := $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64)
-demo: package ## Push an image on this machine and follow it to every target (IMAGE=, TARGETS=, KEEP=1; RECONCILE=1)
+demo: functions ## Push an image on this machine and follow it to every target (IMAGE=, TARGETS=, KEEP=1; RECONCILE=1)
 	@NO_PROXY=127.0.0.1,localhost cargo run --quiet --locked --package local-stack --bin demo
 
 # OUTPUT is where the page goes. In AWS it takes credentials that may read the execution; of a demo that is kept, the environment that
@@ -129,8 +176,7 @@ docs-check: nextest ## Hold the documents to the module, to each other, and to w
 
 # A benchmark and not a test: what it measures is in target/bench. ARGS are the program's own, such as `--only cold`.
 .PHONY: bench
-bench: ARCH := $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64)
-bench: package ## Measure the functions beside other programs, on this machine (RUNS=5, ARGS=--help)
+bench: functions ## Measure the functions beside other programs, on this machine (RUNS=5, ARGS=--help)
 	@NO_PROXY=127.0.0.1,localhost cargo run --release --quiet --locked --package bench -- $(ARGS)
 
 # The tests draw some hundred runs; this many take minutes.
@@ -181,6 +227,11 @@ lint: ## Check the formatting, the lints and the documentation of the Rust code
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items --locked --quiet
 
+# With the module's archive on its own, unpacked elsewhere, in Terraform. It takes both architectures.
+.PHONY: package-check
+package-check: package ## Check what is in the packages, and that the module's archive is whole
+	python tests/packages/test_packages.py
+
 # An exception in deny.toml that nothing needs any more is an error, too. Advisories are in a database elsewhere, which is not to be had
 # everywhere.
 .PHONY: deny
@@ -192,8 +243,8 @@ deny: $(TOOLS)/python/.installed ## Check the licences, duplicates and sources o
 		echo 'advisories NOT CHECKED: their database cannot be reached' >&2; \
 	fi
 
-# The end-to-end tests deploy the packages, so those are built first.
+# The end-to-end tests deploy the functions, so those are built first.
 .PHONY: test
-test: lint deny asl-check terraform-check nextest package ## Run every check and every test
+test: lint deny asl-check terraform-check nextest functions package-check ## Run every check and every test
 	cargo test --workspace --doc --locked --quiet
 	cargo nextest run --workspace --locked

@@ -79,6 +79,17 @@ impl Function {
         environment: &[(&str, String)],
         log: PathBuf,
     ) -> Result<Self, Error> {
+        let program = Command::new(packages.join(name).join("bootstrap"));
+        Self::start_program(name, program, memory, environment, log).await
+    }
+
+    async fn start_program(
+        name: &'static str,
+        mut program: Command,
+        memory: u32,
+        environment: &[(&str, String)],
+        log: PathBuf,
+    ) -> Result<Self, Error> {
         let (invocations, received) = mpsc::channel(1);
         let (answered, answers) = mpsc::channel(1);
         let runtime = Arc::new(Runtime {
@@ -95,11 +106,10 @@ impl Function {
             let _ = axum::serve(listener, router).await;
         });
 
-        let bootstrap = packages.join(name).join("bootstrap");
         let output = File::create(&log).map_err(Error::io(format!("write {}", log.display())))?;
         let errors = output.try_clone().map_err(Error::io(format!("write {}", log.display())))?;
         let started = Instant::now();
-        let mut child = Command::new(&bootstrap)
+        let mut child = program
             .env_clear()
             .envs(environment.iter().map(|(name, value)| (name, value)))
             .env("AWS_LAMBDA_RUNTIME_API", address.to_string())
@@ -111,7 +121,7 @@ impl Function {
             .stderr(errors)
             .kill_on_drop(true)
             .spawn()
-            .map_err(Error::io(format!("start {}", bootstrap.display())))?;
+            .map_err(Error::io(format!("start {name}")))?;
         tokio::select! {
             polled = timeout(INIT_TIME, runtime.polled.notified()) => {
                 polled.map_err(|_| Error::program(name, "did not start", &log))?;
@@ -206,5 +216,64 @@ async fn answered(runtime: &Runtime, answer: Answer) -> StatusCode {
     match runtime.answers.send(answer).await {
         Ok(()) => StatusCode::ACCEPTED,
         Err(_) => StatusCode::GONE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const FUNCTIONS: [&str; 7] = [
+        "resolve-image",
+        "ensure-repo",
+        "copy-layers",
+        "put-manifest",
+        "report",
+        "find-differences",
+        "report-differences",
+    ];
+
+    /// Each function, run by `emulator` if there is one, starts and names the error of an input that is none.
+    async fn each_function_answers(architecture: &str, emulator: Option<&[&str]>) {
+        let root = crate::root();
+        let packages = root.join("target/lambda").join(architecture);
+        let logs = root.join("target/bench");
+        std::fs::create_dir_all(&logs).unwrap();
+        let environment = ["BUCKET", "DEPLOYMENT", "REPLICATION_ARN"].map(|name| (name, "any".to_owned()));
+        for name in FUNCTIONS {
+            let bootstrap = packages.join(name).join("bootstrap");
+            let program = match emulator {
+                Some([emulator, arguments @ ..]) => {
+                    let mut program = Command::new(emulator);
+                    program.args(arguments).arg(bootstrap);
+                    program
+                }
+                _ => Command::new(bootstrap),
+            };
+            let log = logs.join(format!("{name}-{architecture}.log"));
+            let mut function = Function::start_program(name, program, 256, &environment, log).await.unwrap();
+            let error = function.invoke::<Value>(&json!("none"), Duration::from_secs(30)).await.unwrap_err();
+            assert!(error.chain().contains(&format!("{name} failed with InvalidInput: ")), "{}", error.chain());
+        }
+    }
+
+    #[tokio::test]
+    async fn each_function_for_this_machine_answers() {
+        each_function_answers(crate::ARCHITECTURE, None).await;
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[tokio::test]
+    async fn each_function_for_arm64_answers_under_qemu() {
+        // Debian's packages qemu-user and libc6-arm64-cross.
+        let emulator = ["/usr/bin/qemu-aarch64", "-L", "/usr/aarch64-linux-gnu"];
+        if !Path::new(emulator[0]).exists() || !Path::new(emulator[2]).exists() {
+            assert!(std::env::var_os("CI").is_none(), "qemu-user or libc6-arm64-cross is not installed");
+            eprintln!("qemu-user or libc6-arm64-cross is not installed: the functions for arm64 were not run");
+            return;
+        }
+        each_function_answers("arm64", Some(&emulator)).await;
     }
 }

@@ -38,6 +38,9 @@ use crate::peer::PEERS;
 use crate::results::Results;
 use crate::workload::Workload;
 
+/// The instruction set of this machine, as the packages are named.
+const ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" };
+
 /// Measure the packaged functions beside other programs.
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -56,7 +59,7 @@ struct Arguments {
     /// Write the tables into docs/performance.md
     #[arg(long, conflicts_with = "quick")]
     write_docs: bool,
-    /// Where the packages are, if not in target/lambda: to profile a build with symbols
+    /// Where the functions are, if not below target/lambda: to profile a build with symbols
     #[arg(long, value_name = "DIRECTORY")]
     packages: Option<PathBuf>,
 }
@@ -124,7 +127,7 @@ async fn run_workloads(arguments: &Arguments, root: &Path, results: &mut Results
             say(&format!("{} is not installed: it is left out", peer.name));
         }
     }
-    let packages = arguments.packages.clone().unwrap_or_else(|| root.join("target/lambda"));
+    let packages = arguments.packages.clone().unwrap_or_else(|| root.join("target/lambda").join(ARCHITECTURE));
     let data = root.join("target/bench/data");
     if data.exists() {
         fs::remove_dir_all(&data).map_err(Error::io(format!("empty {}", data.display())))?;

@@ -45,13 +45,16 @@ struct Output<T> {
 pub(crate) const FUNCTIONS: [&str; 7] =
     ["resolve-image", "ensure-repo", "copy-layers", "put-manifest", "report", "find-differences", "report-differences"];
 
-/// The directory of the packages.
+/// The instruction set of this machine, as the module's `architecture`.
+const ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" };
+
+/// The directory of the packages for this machine.
 pub(crate) fn packages() -> Result<PathBuf, Error> {
-    let packages = root().join("target/lambda");
+    let packages = root().join("target/lambda").join(ARCHITECTURE);
     for function in FUNCTIONS {
         let package = packages.join(function).join("bootstrap.zip");
         if !package.exists() {
-            return Err(Error::Missing { path: package, remedy: "run `make package`" });
+            return Err(Error::Missing { path: package, remedy: "run `make functions`" });
         }
     }
     Ok(packages)
@@ -68,7 +71,6 @@ pub(crate) async fn apply(
     let log = logs.join("terraform.log");
     let data_dir = initialize(&log).await?;
     let state = home.join("terraform.tfstate");
-    let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" };
 
     let mut command = terraform(&data_dir);
     command.args([
@@ -81,7 +83,7 @@ pub(crate) async fn apply(
         "-parallelism=20",
     ]);
     command.arg(format!("-state={}", state.display()));
-    command.arg(format!("-var=architecture={architecture}"));
+    command.arg(format!("-var=architecture={ARCHITECTURE}"));
     command.arg(format!("-var=copy_layers={}", json!(options.copy_layers)));
     command.arg(format!("-var=endpoint={endpoint}"));
     command.arg(format!("-var=logs_endpoint={logs_endpoint}"));
