@@ -52,10 +52,11 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use tokio::sync::Mutex as AsyncMutex;
+use tracing::warn;
 
 use crate::{
     contract::{TagMutability, Target},
-    error::{ErrorName, Named, shorten},
+    error::{ErrorName, Named, chain, shorten},
     manifest::{MEDIA_TYPES, Manifest, is_index},
     names::{Digest, ImageTag, MalformedName, Region, RegistryId, RepositoryName, RoleArn},
     settings::{Change, Encryption, Place, Settings},
@@ -93,7 +94,7 @@ const ENTRIES: usize = 100_000;
 const REFERRERS_PAGE: i32 = 50;
 
 /// How many images come with one answer: DescribeImages' documented limit.
-pub const IMAGES_PAGE: i32 = 1000;
+const IMAGES_PAGE: i32 = 1000;
 
 /// How many repositories come with one answer: DescribeRepositories' documented limit.
 const REPOSITORIES_PAGE: i32 = 1000;
@@ -442,10 +443,11 @@ impl Registries {
         };
         let page = listed.map_err(|error| failed(judged(OPERATION, error)))?;
         let names = page.repositories.unwrap_or_default().into_iter();
-        let names = names.map(|repository| repository.repository_name.unwrap_or_default().parse());
-        let entries = names.collect::<Result<_, MalformedName>>();
-        let entries = entries.map_err(|error| failed((ErrorName::RegistryUnavailable, error.into())))?;
-        Ok(Page { entries, next: page.next_token })
+        let names = names.filter_map(|repository| {
+            let name = repository.repository_name.unwrap_or_default().parse();
+            name.inspect_err(|error| left_out(&self.source, None, error)).ok()
+        });
+        Ok(Page { entries: names.collect(), next: page.next_token })
     }
 
     /// The repository of `target`, in its account, as its role. Roles are assumed by the first call.
@@ -993,7 +995,8 @@ impl Repository {
         Err(self.endless(OPERATION, PAGES, "pages"))
     }
 
-    /// A page of its active images: the first one without a token. In no order that is documented.
+    /// A page of its active images: the first one without a token. In no order that is documented. What has a name that is none
+    /// is left out.
     ///
     /// # Errors
     /// `RepositoryNotFound`, `AccessDenied`, `RegistryThrottled`, `RegistryUnavailable`.
@@ -1012,24 +1015,24 @@ impl Repository {
         let details = page.image_details.unwrap_or_default().into_iter();
         // Only those that are active are listed unless others are asked for.
         let active = details.filter(|image| image.image_status.as_ref().is_none_or(|it| *it == ImageStatus::Active));
-        let listed = active.map(|image| {
+        let entries = active.filter_map(|image| {
             let pushed_at = image.image_pushed_at.and_then(|time| time.to_millis().ok());
-            Ok(Listed {
-                digest: image.image_digest.unwrap_or_default().parse()?,
-                tags: image
-                    .image_tags
-                    .unwrap_or_default()
-                    .into_iter()
-                    .map(ImageTag::try_from)
-                    .collect::<Result<_, _>>()?,
+            let tags = image.image_tags.unwrap_or_default().into_iter();
+            Some(Listed {
+                digest: self.known(image.image_digest.unwrap_or_default().parse())?,
+                tags: tags.filter_map(|tag| self.known(tag.parse())).collect(),
                 pushed_at: pushed_at.and_then(|time| Timestamp::from_millisecond(time).ok()),
                 is_index: image.image_manifest_media_type.as_deref().is_some_and(is_index),
-                subject: image.subject_manifest_digest.map(Digest::try_from).transpose()?,
+                // A manifest may name what no registry has.
+                subject: image.subject_manifest_digest.and_then(|subject| subject.parse().ok()),
             })
         });
-        let entries = listed.collect::<Result<_, MalformedName>>();
-        let entries = entries.map_err(|error| self.error(OPERATION, ErrorName::RegistryUnavailable, error))?;
-        Ok(Page { entries, next: page.next_token })
+        Ok(Page { entries: entries.collect(), next: page.next_token })
+    }
+
+    /// What of a list can be read. What cannot is left out: one odd name must not hide all others.
+    fn known<T>(&self, read: Result<T, MalformedName>) -> Option<T> {
+        read.inspect_err(|error| left_out(&self.region, Some(&self.name), error)).ok()
     }
 
     /// The error of a list that has no end.
@@ -1445,6 +1448,11 @@ impl Repository {
         let (name, source) = judged(operation, error);
         self.error(operation, name, source)
     }
+}
+
+/// Tells of a name in a list that is none.
+fn left_out(region: &Region, repository: Option<&RepositoryName>, error: &MalformedName) {
+    warn!(%region, repository = repository.map(RepositoryName::as_str), cause = chain(error), "left out of a list");
 }
 
 /// The name of an error of the SDK, and what there is to be told of it.
