@@ -1,6 +1,12 @@
 //! Waiting out a registry that throttles, for as long as the invocation has time.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::time::{sleep, timeout};
 
@@ -36,13 +42,31 @@ impl Throttled for RegistryError {
 #[derive(Debug, Clone)]
 pub struct Patience {
     deadline: Deadline,
+    /// How many milliseconds of pauses are left, where they are limited.
+    pauses_left: Option<Arc<AtomicU64>>,
 }
 
 impl Patience {
     /// Patience until `deadline` is near.
     #[must_use]
     pub fn until(deadline: Deadline) -> Self {
-        Self { deadline }
+        Self { deadline, pauses_left: None }
+    }
+
+    /// The same, for a registry that is to hold up no other: the pauses of all calls together are `pauses` at most.
+    #[must_use]
+    pub fn with_pauses_of(&self, pauses: Duration) -> Self {
+        let pauses = u64::try_from(pauses.as_millis()).unwrap_or(u64::MAX);
+        Self { deadline: self.deadline.clone(), pauses_left: Some(Arc::new(AtomicU64::new(pauses))) }
+    }
+
+    /// Whether there is room for a pause, which it takes.
+    fn takes_pause(&self, pause: Duration) -> bool {
+        let take = |left: &AtomicU64| {
+            let pause = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+            left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(pause)).is_ok()
+        };
+        self.time_left().is_some_and(|time| time >= pause) && self.pauses_left.as_deref().is_none_or(take)
     }
 
     /// The time left for work; `None` when only the reserve is.
@@ -77,11 +101,43 @@ impl Patience {
                 answer => return Some(answer),
             };
             let jittered = pause.mul_f64(0.5 + fastrand::f64() / 2.0);
-            if self.time_left().is_none_or(|time| time < jittered) {
+            if !self.takes_pause(jittered) {
                 return Some(Err(error));
             }
             sleep(jittered).await;
             pause = longest.min(pause * 2);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    struct Busy;
+
+    impl Throttled for Busy {
+        fn is_throttled(&self) -> bool {
+            true
+        }
+    }
+
+    #[tokio::test]
+    async fn limited_pauses_are_those_of_all_calls_together() {
+        let patience = Patience::until(Deadline::told_by(|| Duration::from_mins(15)));
+        let patience = patience.with_pauses_of(Duration::from_millis(1100));
+        let begun = Instant::now();
+        let mut calls = 0;
+        for _ in 0..3 {
+            let answer = patience.call(async || {
+                calls += 1;
+                Err::<(), Busy>(Busy)
+            });
+            assert!(matches!(answer.await, Some(Err(Busy))));
+        }
+        assert!((4..=5).contains(&calls), "one pause of a second at most, and one of less, if any: {calls} calls");
+        assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
     }
 }
