@@ -28,7 +28,7 @@ use shared::{
 use crate::{
     metrics::sums,
     permissions::{actions, allowed, of_function},
-    world::{LIFECYCLE_POLICY, OCI_INDEX, OCI_MANIFEST, SOURCE, sdk_config},
+    world::{LIFECYCLE_POLICY, OCI_INDEX, OCI_MANIFEST, SOURCE, index, manifest, sdk_config},
 };
 
 const BUCKET: &str = "runs-of-reconcile";
@@ -500,6 +500,9 @@ async fn a_request_that_cannot_be_met_is_refused_with_its_field() {
         (json!({"rules": ["broken"]}), "rules.broken"),
         (json!({"rules": ["all"], "newest": 0}), "input.newest"),
         (json!({"rules": ["all"], "tags": [""]}), "input.tags"),
+        (json!({"rules": ["all"], "minimumAgeSeconds": -1}), "input.minimumAgeSeconds"),
+        (json!({"rules": ["all"], "minimumAgeSeconds": u64::MAX}), "input.minimumAgeSeconds"),
+        (json!({"rules": ["all"], "minimumAgeSeconds": i64::MAX}), "input.minimumAgeSeconds"),
         (json!({"rules": ["all"], "pushedSince": "yesterday"}), "input.pushedSince"),
         (
             json!({"rules": ["all"], "pushedSince": "2026-01-02T00:00:00Z", "pushedBefore": "2026-01-01T00:00:00Z"}),
@@ -711,6 +714,106 @@ async fn what_happens_while_it_runs_is_no_error() {
     assert_eq!(found.differences.prefix, "runs/run-1/1/verification/differences/");
     assert_eq!(told(&setup.items("runs/run-1/1/verification/")), set(&["all prod/c:v2 eu-west-1/prod/c MISSING"]));
     assert_eq!(setup.items("runs/run-1/1/").len(), 2, "what was found stays");
+}
+
+#[tokio::test]
+async fn what_was_pushed_lately_may_be_on_its_way() {
+    let setup = Setup::start().await;
+    let platform = manifest(&[b"{}", b"platform"]);
+    setup.put(SOURCE, "prod/app", &platform, &["platform"], &[]).await;
+    setup.push(SOURCE, "prod/app", "old", &["v1"]).await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    // The index is not old enough, and its platform is none of the images without a tag all the same.
+    setup.put(SOURCE, "prod/app", &index(&[&platform]), &[], &["index"]).await;
+    setup.push(SOURCE, "prod/app", "new", &["v2"]).await;
+    let rules = json!({"all": rule(&json!({"untagged": true}))});
+    let (state, items) = setup.find(&rules, json!({"minimumAgeSeconds": 1})).await;
+    assert_eq!(told(&items), set(&["all prod/app:v1 eu-west-1/prod/app MISSING"]));
+    assert!(state.request.is_of_whole_rules(), "what is left out now is compared by a later run");
+    // What is at a target since the round began, under a tag, may be what the source's tag is on by now.
+    setup.push(NEAR, "prod/app", "newest", &["v1"]).await;
+    let found = setup.pass(&rules, &json!({}), (1, true)).await;
+    assert_eq!(found.differences.items, 0);
+    // Those of a later round tell of it, and of all the others.
+    setup.pass(&rules, &json!({}), (2, false)).await;
+    assert_eq!(
+        told_of(&setup, "runs/run-1/2/"),
+        set(&[
+            "all prod/app:v1 eu-west-1/prod/app OTHER_DIGEST",
+            "all prod/app:v2 eu-west-1/prod/app MISSING",
+            "all prod/app:index eu-west-1/prod/app MISSING",
+        ])
+    );
+}
+
+#[tokio::test]
+async fn a_tag_that_moves_while_the_source_is_listed_is_no_difference() {
+    let setup = Setup::start().await;
+    setup.push(SOURCE, "prod/app", "old", &["v1"]).await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    setup.push(SOURCE, "prod/app", "new", &["v1"]).await;
+    let rules = json!({"all": rule(&json!({}))});
+    // A page has it where it was, and the next one where it is.
+    let twice = json!({"imageDetails": {"imageTags": ["v1"]}});
+    setup.ecr.fault(Fault::of("DescribeImages").in_region(SOURCE).body(twice));
+    let (_, items) = setup.find(&rules, json!({"minimumAgeSeconds": 1})).await;
+    assert_eq!(items, []);
+}
+
+#[tokio::test]
+async fn an_index_that_cannot_be_read_names_nothing() {
+    let setup = Setup::start().await;
+    let platform = manifest(&[b"{}", b"platform"]);
+    setup.put(SOURCE, "prod/app", &platform, &["platform"], &[]).await;
+    for (name, tag) in [("one", "v1"), ("two", "v2")] {
+        let mut index = index(&[&platform]);
+        index["annotations"] = json!({"name": name});
+        setup.put(SOURCE, "prod/app", &index, &[], &[tag]).await;
+    }
+    setup.push(SOURCE, "prod/web", "lone", &[]).await;
+    setup.put(SOURCE, "prod/web", &index(&[]), &[], &["v1"]).await;
+    let rules = json!({"all": rule(&json!({"untagged": true}))});
+    let read = || Fault::of("BatchGetImage").in_region(SOURCE);
+    // Both together, and one of them by itself: the other one names the platform.
+    let failures = json!([{"failureCode": "KmsError", "failureReason": "the key is disabled"}]);
+    setup.ecr.fault(read().in_repository("prod/app").body(json!({"images": [], "failures": failures})).times(2));
+    setup.ecr.fault(read().in_repository("prod/web").meanwhile(Meanwhile::DeleteRepository));
+    let (state, items) = setup.find(&rules, json!({})).await;
+    let missing = ["all prod/app:v1 eu-west-1/prod/app MISSING", "all prod/app:v2 eu-west-1/prod/app MISSING"];
+    assert_eq!(told(&items), set(&missing), "what is in the repository that is gone differs nowhere");
+    assert_eq!((state.repositories, state.images, state.problems), (2, 3, vec![]));
+    assert_eq!(setup.calls(SOURCE)["BatchGetImage"], 4);
+    // What more than one image's error is fails the run by its name.
+    setup.ecr.fault(Fault::new("BatchGetImage", 500, "ServerException").in_region(SOURCE).for_ever());
+    let error = setup.call(&rules, &json!({}), (2, false), far()).await.unwrap_err();
+    assert_eq!(error.name().as_str(), "RegistryUnavailable");
+}
+
+#[tokio::test]
+async fn an_odd_name_hides_nothing_else() {
+    let setup = Setup::start().await;
+    setup.push(SOURCE, "prod/app", "one", &["v1"]).await;
+    let rules = json!({"all": rule(&json!({}))});
+    let list = || Fault::of("DescribeImages").in_region(SOURCE);
+    let missing = set(&["all prod/app:v1 eu-west-1/prod/app MISSING"]);
+    for (round, (fault, wanted)) in [
+        (list().body(json!({"imageDetails": {"subjectManifestDigest": "sha512:none"}})), missing.clone()),
+        (list().body(json!({"imageDetails": {"imageTags": ["no tag", "v1"]}})), missing.clone()),
+        (list().body(json!({"imageDetails": {"imageDigest": "sha512:none"}})), set(&[])),
+        (
+            Fault::of("DescribeRepositories")
+                .body(json!({"repositories": [{"repositoryName": "None/"}, {"repositoryName": "prod/app"}]})),
+            missing,
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let round = u32::try_from(round).unwrap() + 1;
+        setup.ecr.fault(fault.clone());
+        setup.pass(&rules, &json!({}), (round, false)).await;
+        assert_eq!(told_of(&setup, &format!("runs/run-1/{round}/")), wanted, "{fault:?}");
+    }
 }
 
 #[tokio::test]

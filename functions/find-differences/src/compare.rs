@@ -2,14 +2,18 @@
 //!
 //! The source's images are in memory, those of a target never: each page of them is held to the source's and let go.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use futures::{StreamExt as _, stream};
 use jiff::Timestamp;
 use shared::{
     contract::{SettingsMode, Target},
     error::{ErrorName, Named as _, chain, shorten},
-    names::{Digest, RepositoryName},
+    manifest::References,
+    names::{Digest, ImageTag, RepositoryName},
     patience::Patience,
     reconcile::{Difference, Item, Kind, Mode, Problem, Total},
     registry::{Listed, Page, Registries, RegistryError, Repository},
@@ -17,7 +21,7 @@ use shared::{
 };
 
 use crate::{
-    plan,
+    manifests, plan,
     selection::{Selected, Selection, total},
     source::{Entry, Referrer, Root, Sha, Source},
 };
@@ -25,8 +29,8 @@ use crate::{
 /// How many targets of a repository are listed at once: each has a page of images in memory.
 const TARGETS_AT_ONCE: usize = 4;
 
-/// How many manifests one call gives: BatchGetImage's documented limit.
-pub(crate) const MANIFESTS_AT_ONCE: usize = 100;
+/// How long one target's throttling is waited out for a repository: the others wait meanwhile.
+const TARGET_PAUSES: Duration = Duration::from_secs(90);
 
 /// The most of a problem's message that is kept, in bytes.
 const MESSAGE_LIMIT: usize = 500;
@@ -36,7 +40,7 @@ pub(crate) struct Comparer<'a> {
     pub(crate) registries: &'a Registries,
     pub(crate) selection: &'a Selection,
     pub(crate) patience: Patience,
-    /// Images that were pushed later are left out.
+    /// What came to a target later came meanwhile.
     pub(crate) began_at: Timestamp,
     pub(crate) mode: Mode,
 }
@@ -93,6 +97,8 @@ enum Tag {
     Absent,
     Same,
     Other,
+    /// On another image, which came while this run was under way: so may have what the source has by now.
+    Later,
 }
 
 impl Present {
@@ -106,7 +112,7 @@ impl Present {
         }
     }
 
-    fn mark(&mut self, source: &Source, image: &Listed) {
+    fn mark(&mut self, source: &Source, image: &Listed, began_at: Timestamp) {
         let sha = Sha::from(&image.digest);
         let place = source.place(sha);
         if let Some(place) = place {
@@ -115,8 +121,15 @@ impl Present {
         for tag in &image.tags {
             let Some(number) = source.tag_place(tag) else { continue };
             let is_same = place == Some(source.tags[number].1 as usize);
-            self.tags[number] = if is_same { Tag::Same } else { Tag::Other };
-            if !is_same && let Ok(number) = u32::try_from(number) {
+            let is_later = image.pushed_at.is_some_and(|at| at > began_at);
+            self.tags[number] = match is_same {
+                true => Tag::Same,
+                false if is_later => Tag::Later,
+                false => Tag::Other,
+            };
+            if self.tags[number] == Tag::Other
+                && let Ok(number) = u32::try_from(number)
+            {
                 self.holders.insert(number, sha);
             }
         }
@@ -128,7 +141,7 @@ impl Present {
 
     pub(crate) fn has_referrer(&self, referrer: Referrer) -> bool {
         match referrer.tag {
-            Some(tag) => self.tags[tag as usize] == Tag::Same,
+            Some(tag) => matches!(self.tags[tag as usize], Tag::Same | Tag::Later),
             None => self.has_image(referrer.image),
         }
     }
@@ -140,6 +153,7 @@ impl Present {
             Some((_, Tag::Absent)) => return Some((Kind::Missing, sha, None)),
             Some((tag, Tag::Other)) => return Some((Kind::OtherDigest, sha, self.holders.get(&tag).copied())),
             None if !self.has_image(entry.image) => return Some((Kind::Missing, sha, None)),
+            Some((_, Tag::Later)) => return None,
             Some((_, Tag::Same)) | None => {}
         }
         // An image's referrers go with one of its tags.
@@ -161,13 +175,24 @@ impl Comparer<'_> {
     /// # Errors
     /// Those of reading the source: `AccessDenied`, `RegistryThrottled`, `RegistryUnavailable`.
     pub(crate) async fn compare(&self, repository: RepositoryName) -> Result<Option<Comparison>, RegistryError> {
+        match self.compare_images(repository).await {
+            Err(error) if error.name() == ErrorName::ImageNotFound => Ok(None),
+            comparison => comparison,
+        }
+    }
+
+    async fn compare_images(&self, repository: RepositoryName) -> Result<Option<Comparison>, RegistryError> {
         let home = self.registries.repository(self.registries.source(), &repository);
         let mut listed = Vec::new();
-        match self.pages(&home, |images| listed.extend(images)).await {
-            Err(error) if error.name() == ErrorName::ImageNotFound => return Ok(None),
-            pages => pages?,
+        self.pages(&home, &self.patience, |images| listed.extend(images)).await?;
+        let is_in_time = |image: &Listed| image.pushed_at.is_none_or(|at| at <= self.selection.pushed_until());
+        let (mut listed, later): (Vec<Listed>, Vec<Listed>) = listed.into_iter().partition(is_in_time);
+        // A tag that was moved while the pages came is on two of them.
+        let moved: HashSet<&ImageTag> = later.iter().flat_map(|image| &image.tags).collect();
+        for image in &mut listed {
+            image.tags.retain(|tag| !moved.contains(tag));
         }
-        listed.retain(|image| image.pushed_at.is_none_or(|at| at <= self.began_at));
+        let later = later.iter().filter(|image| image.is_index).map(|image| image.digest.clone()).collect();
         let source = Source::new(listed);
         let mut comparison = Comparison {
             repository,
@@ -180,7 +205,7 @@ impl Comparer<'_> {
         self.choose(&mut comparison).await;
         self.look(&mut comparison).await;
         // Boxed, as each of these is large and hardly ever needed.
-        Box::pin(self.find_platforms(&home, &mut comparison)).await?;
+        Box::pin(self.find_platforms(&home, &mut comparison, later)).await?;
         if !Box::pin(self.hold_settings(&home, &mut comparison)).await? {
             return Ok(None);
         }
@@ -192,10 +217,15 @@ impl Comparer<'_> {
     }
 
     /// Reads all pages of a repository's images.
-    async fn pages(&self, repository: &Repository, mut take: impl FnMut(Vec<Listed>)) -> Result<(), RegistryError> {
+    async fn pages(
+        &self,
+        repository: &Repository,
+        patience: &Patience,
+        mut take: impl FnMut(Vec<Listed>),
+    ) -> Result<(), RegistryError> {
         let mut token = None;
         loop {
-            let page = self.patience.ask(repository, async || repository.images(token.clone()).await).await?;
+            let page = patience.ask(repository, async || repository.images(token.clone()).await).await?;
             let Page { entries, next } = page;
             take(entries);
             match next {
@@ -203,6 +233,11 @@ impl Comparer<'_> {
                 None => return Ok(()),
             }
         }
+    }
+
+    /// The patience with one target.
+    fn target_patience(&self) -> Patience {
+        self.patience.with_pauses_of(TARGET_PAUSES)
     }
 
     /// What the rules take, and the places where it goes.
@@ -266,8 +301,9 @@ impl Comparer<'_> {
                     return (number, Ok(Present::nothing(source)));
                 }
                 let mut present = Present::nothing(source);
-                let mark = |images: Vec<Listed>| images.iter().for_each(|image| present.mark(source, image));
-                let looked = self.pages(&place.repository, mark).await;
+                let mark =
+                    |images: Vec<Listed>| images.iter().for_each(|image| present.mark(source, image, self.began_at));
+                let looked = self.pages(&place.repository, &self.target_patience(), mark).await;
                 (
                     number,
                     match looked {
@@ -291,8 +327,14 @@ impl Comparer<'_> {
         }
     }
 
-    /// Finds out which images without a tag are platforms of an index. Only where one is missing are indexes read.
-    async fn find_platforms(&self, home: &Repository, comparison: &mut Comparison) -> Result<(), RegistryError> {
+    /// Finds out which images without a tag are platforms of an index, or of one of `later`, which are left out themselves. Only
+    /// where one is missing are indexes read.
+    async fn find_platforms(
+        &self,
+        home: &Repository,
+        comparison: &mut Comparison,
+        later: Vec<Digest>,
+    ) -> Result<(), RegistryError> {
         let Comparison { source, rules, places, platforms, .. } = comparison;
         let is_candidate = |rule: &OfRule, place: u32| {
             let entry = source.entries[place as usize];
@@ -303,15 +345,12 @@ impl Comparer<'_> {
         if !rules.iter().any(|rule| rule.selected.entries.iter().any(|&place| is_candidate(rule, place))) {
             return Ok(());
         }
-        let indexes: Vec<Digest> =
-            source.images.iter().filter(|image| image.is_index).filter_map(|image| image.sha.digest()).collect();
-        for indexes in indexes.chunks(MANIFESTS_AT_ONCE) {
-            let manifests = self.patience.ask(home, async || home.manifests(indexes).await).await?;
-            // One that cannot be read names nothing.
-            let children = manifests.iter().filter_map(|manifest| Some(manifest.references().ok()?.children)).flatten();
-            platforms.extend(children.filter_map(|child| source.image(Sha::from(&child))));
-        }
-        Ok(())
+        let indexes = source.images.iter().filter(|image| image.is_index).filter_map(|image| image.sha.digest());
+        let indexes: Vec<Digest> = indexes.chain(later).collect();
+        let take = |_, references: References| {
+            platforms.extend(references.children.iter().filter_map(|child| source.image(Sha::from(child))));
+        };
+        manifests::read(home, &indexes, &self.patience, take).await
     }
 
     /// Holds the settings of targets that are synced to the source's. Whether the source is still there.
@@ -339,7 +378,8 @@ impl Comparer<'_> {
         numbers.dedup();
         for number in numbers {
             let target = comparison.places[number].repository.clone();
-            let has = self.patience.ask(&target, async || {
+            let patience = self.target_patience();
+            let has = patience.ask(&target, async || {
                 let Some(described) = target.describe().await? else { return Ok(None) };
                 let place = described.place.clone();
                 Ok(target.settings(described).await?.map(|settings| (place, settings)))
@@ -385,7 +425,7 @@ impl Comparer<'_> {
                 let exists = place.present.as_ref().is_some_and(|present| present.exists);
                 let images = images.iter().map(|image| (*image, source.at(*image).sha));
                 let target = exists.then_some(&place.repository);
-                (number, trees.weigh(images, target, &self.patience).await)
+                (number, trees.weigh(images, target, &self.target_patience()).await)
             }
         });
         let weighed: Vec<_> = stream::iter(weighs).buffer_unordered(TARGETS_AT_ONCE).collect().await;

@@ -5,6 +5,7 @@
 //! and one that is lost is done again from the last state on.
 
 mod compare;
+mod manifests;
 mod plan;
 mod selection;
 mod source;
@@ -114,7 +115,8 @@ pub async fn handle(dependencies: &Dependencies, input: FindInput, deadline: Dea
     let pass = Pass { bucket: &dependencies.bucket, prefix };
     let (state, selection) = match pass.read().await? {
         Some(state) => {
-            let selection = Selection::new(state.request.clone(), &rules, dependencies.registries.source())?;
+            let selection =
+                Selection::new(state.request.clone(), &rules, dependencies.registries.source(), state.began_at)?;
             (state, selection)
         }
         None if verification => {
@@ -122,14 +124,16 @@ pub async fn handle(dependencies: &Dependencies, input: FindInput, deadline: Dea
             let Some(found) = found.read().await?.filter(|found| found.done) else {
                 return Err(Error::NothingToVerify { key: reconcile::state_key(&found.prefix) });
             };
-            let selection = Selection::new(found.request.clone(), &rules, dependencies.registries.source())?;
+            let selection =
+                Selection::new(found.request.clone(), &rules, dependencies.registries.source(), found.began_at)?;
             // What was pushed while it was repaired has events of its own.
             (begin(found.request, &selection, found.began_at), selection)
         }
         None => {
             let request: Request =
                 decode(&input).map_err(|problem| Error::InvalidInput(format!("input.{}", problem.error_message)))?;
-            let selection = Selection::new(request.clone(), &rules, dependencies.registries.source())?;
+            let began_at = now();
+            let selection = Selection::new(request.clone(), &rules, dependencies.registries.source(), began_at)?;
             if let Some(other) = running_already(&dependencies.step_functions, &execution, round).await? {
                 info!(execution = execution.name, other, "another one is running");
                 let differences = Items { items: 0, ..pass.items(&State::default()) };
@@ -141,7 +145,7 @@ pub async fn handle(dependencies: &Dependencies, input: FindInput, deadline: Dea
                     differences,
                 });
             }
-            (begin(request, &selection, now()), selection)
+            (begin(request, &selection, began_at), selection)
         }
     };
     let mut run = Run { dependencies, pass, selection: Arc::new(selection), state, deadline, lines: Lines::default() };

@@ -3,14 +3,13 @@
 use std::collections::{HashMap, HashSet};
 
 use shared::{
-    error::{Class, Named as _, chain},
+    manifest::References,
     names::Digest,
     patience::Patience,
     registry::{RegistryError, Repository},
 };
-use tracing::warn;
 
-use crate::{compare::MANIFESTS_AT_ONCE, source::Sha};
+use crate::{manifests, source::Sha};
 
 /// How deep indexes may nest, as where an image is replicated.
 const DEPTH_LIMIT: usize = 8;
@@ -35,7 +34,7 @@ impl Trees {
     /// Reads the manifests of `roots`, and those below them. Those that are gone, or cannot be read, weigh nothing.
     ///
     /// # Errors
-    /// `AccessDenied`, `RegistryThrottled`, `RegistryUnavailable`.
+    /// As [`manifests::read`].
     pub(crate) async fn read(
         source: &Repository,
         roots: HashSet<Sha>,
@@ -45,24 +44,22 @@ impl Trees {
         let mut level: Vec<Sha> = roots.into_iter().collect();
         for _ in 0..DEPTH_LIMIT {
             level.retain(|sha| asked.insert(*sha));
-            let mut below = Vec::new();
-            for shas in level.chunks(MANIFESTS_AT_ONCE) {
-                let digests: Vec<Digest> = shas.iter().filter_map(|sha| sha.digest()).collect();
-                for (sha, references) in read(source, &digests, patience).await? {
-                    let blobs = references.blobs.into_iter().map(|blob| {
-                        let sha = Sha::from(&blob.digest);
-                        *numbers.entry(sha).or_insert_with(|| {
-                            trees.blobs.push((sha, blob.size));
-                            u32::try_from(trees.blobs.len() - 1).unwrap_or(u32::MAX)
-                        })
-                    });
-                    let blobs = blobs.collect();
-                    let children: Vec<Sha> = references.children.iter().map(Sha::from).collect();
-                    below.extend(&children);
-                    trees.manifests.insert(sha, Named { blobs, children });
-                }
-            }
-            level = below;
+            let digests: Vec<Digest> = level.iter().filter_map(|sha| sha.digest()).collect();
+            level.clear();
+            let take = |sha: Sha, references: References| {
+                let blobs = references.blobs.into_iter().map(|blob| {
+                    let sha = Sha::from(&blob.digest);
+                    *numbers.entry(sha).or_insert_with(|| {
+                        trees.blobs.push((sha, blob.size));
+                        u32::try_from(trees.blobs.len() - 1).unwrap_or(u32::MAX)
+                    })
+                });
+                let blobs = blobs.collect();
+                let children: Vec<Sha> = references.children.iter().map(Sha::from).collect();
+                level.extend(&children);
+                trees.manifests.insert(sha, Named { blobs, children });
+            };
+            manifests::read(source, &digests, patience, take).await?;
         }
         Ok(trees)
     }
@@ -119,37 +116,4 @@ impl Trees {
         }
         blobs
     }
-}
-
-/// What the manifests `digests` refer to, of which one batch is read. Where the batch cannot be read, each by itself.
-async fn read(
-    source: &Repository,
-    digests: &[Digest],
-    patience: &Patience,
-) -> Result<Vec<(Sha, shared::manifest::References)>, RegistryError> {
-    let manifests = match patience.ask(source, async || source.manifests(digests).await).await {
-        Err(error)
-            if error.name().class() != Class::Retry && error.name() != shared::error::ErrorName::AccessDenied =>
-        {
-            let mut manifests = Vec::new();
-            for digest in digests {
-                let alone = std::slice::from_ref(digest);
-                match patience.ask(source, async || source.manifests(alone).await).await {
-                    Err(error) if error.name().class() == Class::Retry => return Err(error),
-                    Err(error) => warn!(%digest, cause = chain(&error), "a manifest weighs nothing"),
-                    Ok(manifest) => manifests.extend(manifest),
-                }
-            }
-            manifests
-        }
-        manifests => manifests?,
-    };
-    let references = manifests.iter().filter_map(|manifest| match manifest.references() {
-        Ok(references) => Some((Sha::from(&manifest.digest), references)),
-        Err(error) => {
-            warn!(digest = %manifest.digest, cause = chain(&error), "a manifest weighs nothing");
-            None
-        }
-    });
-    Ok(references.collect())
 }

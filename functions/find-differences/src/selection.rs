@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use shared::{
     contract::Target,
-    names::{Region, RepositoryName},
+    names::{Region, RegistryId, RepositoryName},
     reconcile::{Request, Total},
     rules::{self, Filter, Rule, Unusable, resolve_targets},
 };
@@ -19,6 +20,7 @@ pub(crate) struct Selection {
     tags: Filter,
     request: Request,
     region: Region,
+    pushed_until: Timestamp,
 }
 
 /// What one rule takes of one repository.
@@ -39,11 +41,16 @@ fn filter(patterns: &[String]) -> Filter {
 }
 
 impl Selection {
-    /// The selection of `request`, of the deployment's `rules`, in the region `source`.
+    /// The selection of `request`, of the deployment's `rules`, in the region `source`, for a round that began at `began_at`.
     ///
     /// # Errors
     /// When the request names what there is not, or narrows to nothing.
-    pub(crate) fn new(request: Request, rules: &BTreeMap<String, Value>, source: &Region) -> Result<Self, Unusable> {
+    pub(crate) fn new(
+        request: Request,
+        rules: &BTreeMap<String, Value>,
+        source: &Region,
+        began_at: Timestamp,
+    ) -> Result<Self, Unusable> {
         for (field, patterns) in [("repositories", &request.repositories), ("tags", &request.tags)] {
             if patterns.iter().any(String::is_empty) {
                 return Err(invalid(field, "has an empty pattern"));
@@ -63,13 +70,21 @@ impl Selection {
         if request.price_per_gb.is_some_and(|price| !(price.is_finite() && price >= 0.0)) {
             return Err(invalid("pricePerGb", "is no price"));
         }
+        let age = i64::try_from(request.minimum_age_seconds).ok().map(SignedDuration::from_secs);
+        let pushed_until = age.and_then(|age| began_at.checked_sub(age).ok());
+        let pushed_until = pushed_until.ok_or_else(|| invalid("minimumAgeSeconds", "is more than there ever was"))?;
         let mut seen = HashSet::new();
         let names =
             if request.rules.is_empty() { rules.keys().collect::<Vec<_>>() } else { request.rules.iter().collect() };
         let names = names.into_iter().filter(|name| seen.insert(*name));
         let rules = names.map(|name| Ok((name.clone(), rules::find(name, rules)?))).collect::<Result<_, Unusable>>()?;
         let (repositories, tags) = (filter(&request.repositories), filter(&request.tags));
-        Ok(Self { rules, repositories, tags, request, region: source.clone() })
+        Ok(Self { rules, repositories, tags, request, region: source.clone(), pushed_until })
+    }
+
+    /// Images that were pushed after this are left out: those that have events of their own.
+    pub(crate) fn pushed_until(&self) -> Timestamp {
+        self.pushed_until
     }
 
     /// The rule in the place `rule`, and its name.
@@ -175,7 +190,7 @@ pub(crate) fn total<'a>(
     totals: &'a mut Vec<Total>,
     rule: &str,
     region: &Region,
-    registry_id: Option<&shared::names::RegistryId>,
+    registry_id: Option<&RegistryId>,
 ) -> &'a mut Total {
     let is_it =
         |total: &Total| total.rule == rule && total.region == *region && total.registry_id.as_ref() == registry_id;

@@ -52,12 +52,21 @@ pub struct Request {
     /// Only so many images of each repository and rule: those that were pushed last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub newest: Option<usize>,
+    /// Only images that were pushed at least so many seconds before the round began: the executions for those that were pushed
+    /// later may be under way. It narrows no rule: what is left out now is compared by a later run.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub minimum_age_seconds: u64,
     /// What a GB, of 10^9 bytes, costs on its way to a target, in whatever currency: only for a plan.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price_per_gb: Option<f64>,
     /// The bytes that reach a target in a second: only for a plan, which else goes by what was observed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_per_second: Option<f64>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Request {
