@@ -65,9 +65,14 @@ async fn serve(services: Shared) -> String {
 async fn answer(Extracted(services): Extracted<Shared>, headers: HeaderMap, body: String) -> Json<Value> {
     let body: Value = serde_json::from_str(&body).unwrap();
     let mut services = services.lock().unwrap();
+    let redrives = services.redrives;
     let execution = |arn: &str, status: &str, started: f64| {
         let name = arn.rsplit(':').next().unwrap();
-        json!({"executionArn": arn, "name": name, "status": status, "startDate": started, "stateMachineArn": "machine"})
+        let redrives = if arn == EXECUTION { redrives } else { 0 };
+        json!({
+            "executionArn": arn, "name": name, "status": status, "startDate": started, "stateMachineArn": "machine",
+            "redriveCount": redrives,
+        })
     };
     Json(match headers["x-amz-target"].to_str().unwrap() {
         "AWSStepFunctions.ListExecutions" if body["statusFilter"] == "RUNNING" => {
@@ -108,7 +113,7 @@ async fn answer(Extracted(services): Extracted<Shared>, headers: HeaderMap, body
                     described["error"] = json!(error);
                     described["cause"] = json!(cause);
                 }
-                _ => described["redriveCount"] = json!(services.redrives),
+                _ => {}
             }
             described
         }
@@ -529,7 +534,7 @@ async fn lists_of_any_length_are_read_page_by_page() {
     let rules = json!({"all": rule(&json!({"targets": [{"region": NEAR}, {"region": FAR}]}))});
     setup.ecr.reset_stats();
     let (state, items) = setup.find(&rules, json!({})).await;
-    assert_eq!((items.len(), state.parts, state.images), (1100, 2, 1100));
+    assert_eq!((items.len(), state.parts.len(), state.images), (1100, 2, 1100));
     assert_eq!(told(&items).len(), 1100, "all in one of the targets");
     assert!(items.iter().all(|item| item.differences.len() == 1 && item.differences[0].region.as_str() == FAR));
     for (region, calls) in [(SOURCE, 2), (NEAR, 2), (FAR, 1)] {
@@ -636,8 +641,8 @@ async fn what_a_lost_call_wrote_is_not_there_when_less_differs() {
     let setup = Setup::start().await;
     let digest = setup.push(SOURCE, "prod/app", "one", &["v1"]).await;
     let rules = json!({"all": rule(&json!({}))});
-    // The part is written, the state is not.
-    setup.s3.take_writes(Some(1));
+    // The list, the state that begins and the part are written, the next state is not.
+    setup.s3.take_writes(Some(3));
     setup.call(&rules, &json!({}), (1, false), far()).await.unwrap_err();
     assert_eq!(setup.items("runs/run-1/1/").len(), 1);
     setup.s3.take_writes(None);
@@ -1001,8 +1006,6 @@ async fn the_second_of_two_runs_says_so_and_ends() {
         (1, "run-0", begun, true),
         (1, "run-2", begun, false),
         (1, "run-0", begun + 1.0, false),
-        // After a redrive, whoever is running was here first.
-        (2, "run-2", begun + 1.0, true),
     ] {
         setup.services.lock().unwrap().running = vec![(EXECUTION.to_owned(), begun), (other(name), started)];
         let found = setup.pass(&rules, &json!({"mode": "repair"}), (round, false)).await;
@@ -1022,7 +1025,118 @@ async fn the_second_of_two_runs_says_so_and_ends() {
 async fn break_off(setup: &Setup, round: u32) {
     let config = sdk_config(&setup.s3.endpoint(), SOURCE).await;
     let bucket = shared::service::Bucket::new(&config, BUCKET.to_owned());
-    bucket.delete_after(&format!("runs/run-1/{round}/"), "").await.unwrap();
+    bucket.delete(&bucket.keys(&format!("runs/run-1/{round}/")).await.unwrap()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_redrive_beside_another_run_fails_and_may_be_redriven() {
+    let setup = Setup::start().await;
+    for repository in ["prod/a", "prod/b"] {
+        setup.push(SOURCE, repository, "one", &["v1"]).await;
+    }
+    let rules = json!({"all": rule(&json!({}))});
+    let other = EXECUTION.replace("run-1", "run-2");
+    let repair = json!({"mode": "repair"});
+    let is_beside = |is_beside: bool, redrives: u32| {
+        let mut services = setup.services.lock().unwrap();
+        services.redrives = redrives;
+        // It began later.
+        services.running =
+            [(EXECUTION.to_owned(), 1e9)].into_iter().chain(is_beside.then(|| (other.clone(), 2e9))).collect();
+    };
+    let fails = async |round: u32| {
+        let error = setup.call(&rules, &repair, (round, false), far()).await.unwrap_err();
+        assert_eq!(error.name().as_str(), "RunUnderWay");
+        assert_eq!(
+            error.to_string(),
+            format!("the execution {other} is under way: redrive this one when that has ended")
+        );
+    };
+    // As a round after the first, and as a first one that came to nothing.
+    is_beside(true, 0);
+    fails(2).await;
+    is_beside(true, 1);
+    fails(1).await;
+    assert_eq!(setup.s3.keys(BUCKET), [] as [&str; 0]);
+    // And as one that is called for the first time since, with what it had found before.
+    is_beside(false, 0);
+    setup.ecr.fault(Fault::new("DescribeImages", 400, "AccessDeniedException").in_repository("prod/b").times(2));
+    let refused = setup.call(&rules, &repair, (1, false), far()).await.unwrap_err();
+    assert_eq!(refused.name().as_str(), "AccessDenied");
+    is_beside(true, 1);
+    fails(1).await;
+    // Once it is alone it goes on, and is not asked to end by whoever comes then.
+    is_beside(false, 2);
+    setup.call(&rules, &repair, (1, false), far()).await.unwrap_err();
+    is_beside(true, 2);
+    assert!(setup.pass(&rules, &repair, (1, false)).await.replicate);
+}
+
+#[tokio::test]
+async fn two_invocations_of_one_pass_do_not_spoil_each_other() {
+    let setup = Setup::start().await;
+    setup.fill(SOURCE, "prod/a", 1100).await;
+    for number in 0..8 {
+        setup.push(SOURCE, &format!("prod/b{number}"), "one", &["v1"]).await;
+    }
+    let rules = json!({"all": rule(&json!({}))});
+    let call = async |round: u32| setup.call(&rules, &json!({}), (round, false), far()).await.unwrap();
+    for round in 1..=3 {
+        // The one begins while the other is under way, earlier or later in its work.
+        let second = async {
+            tokio::time::sleep(Duration::from_millis(u64::from(round - 1) * 60)).await;
+            call(round).await
+        };
+        let (first, second) = tokio::join!(call(round), second);
+        assert!(!(first.done && second.done), "the state is one's: {first:?} {second:?}");
+        assert!(first.done || second.done, "and of one it is: {first:?} {second:?}");
+        let found = setup.pass(&rules, &json!({}), (round, false)).await;
+        let prefix = format!("runs/run-1/{round}/");
+        assert_eq!((found.differences.items, told_of(&setup, &prefix).len()), (1108, 1108), "{round}");
+        let parts = setup.s3.keys(BUCKET).into_iter().filter(|key| key.starts_with(&format!("{prefix}differences/")));
+        assert_eq!(parts.collect::<Vec<_>>(), setup.state(&prefix).parts, "{round}");
+    }
+}
+
+#[tokio::test]
+async fn a_write_whose_answer_is_lost_is_not_taken_for_another_s() {
+    let setup = Setup::start().await;
+    setup.push(SOURCE, "prod/app", "one", &["v1"]).await;
+    let rules = json!({"all": rule(&json!({}))});
+    for round in 1..=4 {
+        // The list, the state, the part, the state that is done.
+        setup.s3.lose_answer_after(round as usize - 1);
+        let mut calls = 0;
+        while !setup.call(&rules, &json!({}), (round, false), far()).await.unwrap().done {
+            calls += 1;
+        }
+        assert_eq!(calls, usize::from(round % 2 == 0), "a state that seems another's is read");
+        assert_eq!(setup.items(&format!("runs/run-1/{round}/")).len(), 1, "{round}");
+    }
+}
+
+#[tokio::test]
+async fn repositories_are_listed_once_for_a_round_and_its_verification() {
+    let setup = Setup::start().await;
+    let client = setup.client(SOURCE).await;
+    let names = (0..1100).map(|number| format!("prod/app{number:04}"));
+    stream::iter(names).for_each_concurrent(16, async |name| make(&client, &name).await).await;
+    setup.push(SOURCE, "prod/last", "one", &["v1"]).await;
+    let rules = json!({"all": rule(&json!({"repositories": only(&["prod/app*9", "prod/last"])}))});
+    setup.ecr.reset_stats();
+    let (state, items) = setup.find(&rules, json!({"mode": "repair"})).await;
+    assert_eq!((state.repositories, items.len()), (111, 1));
+    assert_eq!(setup.calls(SOURCE)["DescribeRepositories"], 2, "1,000 at a time");
+    setup.pass(&rules, &json!({"mode": "repair"}), (1, true)).await;
+    assert_eq!(setup.state("runs/run-1/1/verification/").repositories, 111);
+    assert_eq!(setup.calls(SOURCE)["DescribeRepositories"], 2);
+    // A list that takes longer than an invocation is an error by name.
+    let short = || Deadline::told_by(|| Duration::from_millis(20_050));
+    let slow = Fault::slow("DescribeRepositories", Duration::from_millis(500)).for_ever();
+    setup.ecr.fault(slow);
+    let error = setup.call(&rules, &json!({}), (2, false), short()).await.unwrap_err();
+    assert_eq!(error.name().as_str(), "RegistryUnavailable");
+    assert!(error.to_string().contains("could not be listed within one invocation"), "{error}");
 }
 
 /// A report held to its schema, as the event and the object have it.

@@ -23,7 +23,7 @@ use shared::{
     registry::{Registries, RegistryError},
     rules::Unusable,
     serve::{Deadline, decode},
-    service::{Bucket, ServiceError, StepFunctions},
+    service::{Bucket, ServiceError, StepFunctions, Version},
 };
 use tokio::time::timeout;
 use tracing::info;
@@ -35,6 +35,9 @@ const REPOSITORIES_AT_ONCE: usize = 4;
 
 /// How many items an object has at most: as many as are in memory.
 const ITEMS_AT_ONCE: u64 = 1000;
+
+/// How many repositories are compared before what is known is written, at the latest: what is lost is done again.
+const REPOSITORIES_A_SAVE: u64 = 1000;
 
 /// How long before its end an invocation stops comparing: what it knows is still to be written.
 const RESERVE: Duration = Duration::from_secs(20);
@@ -73,6 +76,18 @@ pub enum Error {
         /// Its key.
         key: String,
     },
+    /// The execution was redriven while another one is under way.
+    #[error("the execution {other} is under way: redrive this one when that has ended")]
+    RunUnderWay {
+        /// Its ARN.
+        other: String,
+    },
+    /// The list of repositories takes longer than an invocation.
+    #[error("the source's repositories could not be listed within one invocation: {repositories} of the rules' were")]
+    NotListed {
+        /// How many of those that the rules take were.
+        repositories: usize,
+    },
     /// An invocation came to nothing: a repository takes longer than it has.
     #[error("no repository could be compared within one invocation; the first is {}", first.as_ref().map_or("unknown", |it| it.as_str()))]
     OutOfTime {
@@ -91,7 +106,8 @@ impl Named for Error {
     fn name(&self) -> ErrorName {
         match self {
             Self::InvalidInput(_) | Self::NothingToVerify { .. } => ErrorName::InvalidInput,
-            Self::OutOfTime { .. } => ErrorName::RegistryUnavailable,
+            Self::RunUnderWay { .. } => ErrorName::RunUnderWay,
+            Self::NotListed { .. } | Self::OutOfTime { .. } => ErrorName::RegistryUnavailable,
             Self::Registry(error) => error.name(),
             Self::Service(error) => error.name(),
         }
@@ -107,94 +123,97 @@ impl From<Unusable> for Error {
 /// Goes on with a pass until it is done, or until there is no more time.
 ///
 /// # Errors
-/// `InvalidInput` naming the field, `AccessDenied`, `RegistryThrottled`, `RegistryUnavailable` when the source cannot be read, or
-/// a repository takes longer than an invocation, `ReportUndelivered` when S3 or Step Functions do not answer.
+/// `InvalidInput` naming the field, `RunUnderWay` when the execution was redriven beside another one, `AccessDenied`,
+/// `RegistryThrottled`, `RegistryUnavailable` when the source cannot be read, or a repository takes longer than an invocation,
+/// `ReportUndelivered` when S3 or Step Functions do not answer.
 pub async fn handle(dependencies: &Dependencies, input: FindInput, deadline: Deadline) -> Result<Found, Error> {
     let FindInput { execution, input, rules, round, verification } = input;
-    let prefix = reconcile::prefix(&execution.name, round, verification);
-    let pass = Pass { bucket: &dependencies.bucket, prefix };
-    let (state, selection) = match pass.read().await? {
-        Some(state) => {
-            let selection =
-                Selection::new(state.request.clone(), &rules, dependencies.registries.source(), state.began_at)?;
-            (state, selection)
-        }
+    let pass = Pass { bucket: &dependencies.bucket, prefix: reconcile::prefix(&execution.name, round, verification) };
+    let (mut state, version) = match pass.read().await? {
+        Some(read) => read,
         None if verification => {
             let found = Pass { bucket: &dependencies.bucket, prefix: reconcile::prefix(&execution.name, round, false) };
-            let Some(found) = found.read().await?.filter(|found| found.done) else {
+            let Some((found, _)) = found.read().await?.filter(|(found, _)| found.done) else {
                 return Err(Error::NothingToVerify { key: reconcile::state_key(&found.prefix) });
             };
-            let selection =
-                Selection::new(found.request.clone(), &rules, dependencies.registries.source(), found.began_at)?;
-            // What was pushed while it was repaired has events of its own.
-            (begin(found.request, &selection, found.began_at), selection)
+            // What was pushed while it was repaired has events of its own; so has what is in repositories that were made since.
+            let State { request, began_at, list, .. } = found;
+            (State { request, began_at, list, ..State::default() }, Version::default())
         }
         None => {
             let request: Request =
                 decode(&input).map_err(|problem| Error::InvalidInput(format!("input.{}", problem.error_message)))?;
-            let began_at = now();
-            let selection = Selection::new(request.clone(), &rules, dependencies.registries.source(), began_at)?;
-            if let Some(other) = running_already(&dependencies.step_functions, &execution, round).await? {
-                info!(execution = execution.name, other, "another one is running");
-                let differences = Items { items: 0, ..pass.items(&State::default()) };
-                return Ok(Found {
-                    done: true,
-                    mode: request.mode,
-                    already_running: Some(other),
-                    replicate: false,
-                    differences,
-                });
-            }
-            (begin(request, &selection, began_at), selection)
+            (State { request, began_at: now(), ..State::default() }, Version::default())
         }
     };
-    let mut run = Run { dependencies, pass, selection: Arc::new(selection), state, deadline, lines: Lines::default() };
-    if !run.state.done {
-        // Boxed: its calls are many, and each has a place in it.
-        Box::pin(run.go_on()).await?;
+    let selection = Selection::new(state.request.clone(), &rules, dependencies.registries.source(), state.began_at)?;
+    if !state.done && !verification {
+        let is_begun = version != Version::default();
+        if let Some(other) = other_run(&dependencies.step_functions, &execution, round, &mut state, is_begun).await? {
+            info!(execution = execution.name, other, "another one is running");
+            return Ok(Found { already_running: Some(other), ..pass.found(&State { done: true, ..state }, false) });
+        }
     }
-    let Run { pass, state, .. } = run;
+    let mut overtaken = false;
+    if !state.done {
+        if version == Version::default() {
+            state.totals = selection.totals();
+        }
+        let (invocation, selection) = (fastrand::u64(..), Arc::new(selection));
+        let (names, written) = (Arc::default(), Vec::new());
+        let lines = Lines::default();
+        let mut run =
+            Run { dependencies, pass: &pass, selection, state, version, invocation, names, written, deadline, lines };
+        // Boxed: its calls are many, and each has a place in it.
+        overtaken = !Box::pin(run.go_on()).await?;
+        state = run.state;
+    }
     info!(
         execution = execution.name,
         round,
         verification,
         done = state.done,
+        overtaken,
         repositories = state.repositories,
         images = state.images,
         differences = state.items,
         problems = state.problems.len(),
         "repositories compared"
     );
-    Ok(Found {
-        done: state.done,
-        mode: state.request.mode,
-        already_running: None,
-        replicate: state.done && !verification && state.request.mode == Mode::Repair && state.items > 0,
-        differences: pass.items(&state),
-    })
+    Ok(pass.found(&state, !verification))
 }
 
-/// The state of a pass that begins.
-fn begin(request: Request, selection: &Selection, began_at: jiff::Timestamp) -> State {
-    State { request, began_at, totals: selection.totals(), ..State::default() }
-}
-
-/// Another execution that goes before this one: of two that begin, the older; of one that is redriven and another, that one.
-async fn running_already(
+/// The run that this one is to leave alone; `state` knows of this one's redrives from then on.
+///
+/// Of two executions that begin, the older one goes on; the other one ends, and has nothing to be redriven. One that was redriven
+/// is to fail instead, at its first call: that it is the first, the number of its redrives tells, which Step Functions lists, and
+/// else a round that is not the first. A redrive that enters the Map, or a verification, does not come by here.
+async fn other_run(
     step_functions: &StepFunctions,
     execution: &Execution,
     round: u32,
+    state: &mut State,
+    is_begun: bool,
 ) -> Result<Option<String>, Error> {
     let machine =
         execution.arn.rsplit_once(':').map(|(machine, _)| machine.replacen(":execution:", ":stateMachine:", 1));
     let machine = machine.ok_or_else(|| Error::InvalidInput("execution.arn: is no execution's".to_owned()))?;
     let running = step_functions.running(&machine).await?;
+    let itself = running.iter().find(|it| it.arn == execution.arn);
+    let redrives = itself.map_or(state.redrives, |it| it.redrives);
+    let is_redriven = redrives > state.redrives || (round > 1 && !is_begun);
     // Its time as this list has it: others may round.
-    let itself = running.iter().find(|it| it.arn == execution.arn).map(|it| it.started_at);
-    let begun = (itself.unwrap_or(execution.started_at), &execution.name);
+    let begun = (itself.map_or(execution.started_at, |it| it.started_at), &execution.name);
     let others = running.iter().filter(|it| it.arn != execution.arn);
-    let before = others.filter(|it| round > 1 || (it.started_at, &it.name) < begun);
-    Ok(before.min_by_key(|it| (it.started_at, &it.name)).map(|it| it.arn.clone()))
+    let before = others.filter(|it| is_redriven || (!is_begun && (it.started_at, &it.name) < begun));
+    let before = before.min_by_key(|it| (it.started_at, &it.name)).map(|it| it.arn.clone());
+    match before {
+        Some(other) if is_redriven => Err(Error::RunUnderWay { other }),
+        other => {
+            state.redrives = redrives;
+            Ok(other)
+        }
+    }
 }
 
 /// A pass over the registry: its objects in S3.
@@ -204,22 +223,32 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    fn items(&self, state: &State) -> Items {
+    /// What is answered of a pass that is where `state` says; `repairs` is whether a repair may follow it.
+    fn found(&self, state: &State, repairs: bool) -> Found {
+        let State { done, request, items, .. } = state;
         let prefix = reconcile::items_prefix(&self.prefix);
-        Items { bucket: self.bucket.name().to_owned(), prefix, items: state.items }
+        Found {
+            done: *done,
+            mode: request.mode,
+            already_running: None,
+            replicate: *done && repairs && request.mode == Mode::Repair && *items > 0,
+            differences: Items { bucket: self.bucket.name().to_owned(), prefix, items: *items },
+        }
     }
 
-    async fn read(&self) -> Result<Option<State>, ServiceError> {
+    async fn read(&self) -> Result<Option<(State, Version)>, ServiceError> {
         let key = reconcile::state_key(&self.prefix);
-        let Some(content) = self.bucket.read(&key).await? else { return Ok(None) };
+        let Some((content, version)) = self.bucket.read_version(&key).await? else { return Ok(None) };
         let state = serde_json::from_slice(&content);
-        state.map(Some).map_err(|error| ServiceError::unreadable("reading a state", &key, error))
+        let state = state.map_err(|error| ServiceError::unreadable("reading a state", &key, error))?;
+        Ok(Some((state, version)))
     }
 
-    async fn write(&self, state: &State) -> Result<(), ServiceError> {
+    /// Writes the state in the place of `version`; `None` where that is not what is there any more.
+    async fn write(&self, state: &State, version: &Version) -> Result<Option<Version>, ServiceError> {
         let key = reconcile::state_key(&self.prefix);
         let content = serde_json::to_vec(state).map_err(|error| ServiceError::unreadable("a state", &key, error))?;
-        self.bucket.write(&key, "application/json", content).await
+        self.bucket.replace(&key, "application/json", content, version).await
     }
 }
 
@@ -238,6 +267,8 @@ enum Ended {
     Done,
     /// There is no more time.
     OutOfTime,
+    /// The state is not this invocation's any more.
+    Overtaken,
     /// The source could not be read.
     Failed(Error),
 }
@@ -245,33 +276,113 @@ enum Ended {
 /// An invocation's share of a pass.
 struct Run<'a> {
     dependencies: &'a Dependencies,
-    pass: Pass<'a>,
+    pass: &'a Pass<'a>,
     selection: Arc<Selection>,
     state: State,
+    version: Version,
+    /// What tells its objects from those of another invocation.
+    invocation: u64,
+    /// The repositories that are compared, in their order.
+    names: Arc<Vec<RepositoryName>>,
+    /// The keys of what it wrote.
+    written: Vec<String>,
     deadline: Deadline,
     lines: Lines,
 }
 
 impl Run<'_> {
-    async fn go_on(&mut self) -> Result<(), Error> {
-        // A call that was lost may have written more than this one will.
-        let last = reconcile::part_key(&self.pass.prefix, self.state.parts);
-        self.pass.bucket.delete_after(&reconcile::items_prefix(&self.pass.prefix), &last).await?;
-        let begun = self.stand();
+    /// Compares what there is to compare. Whether the state is this invocation's: one that Lambda gave up may be under way beside
+    /// the one that was called in its place, and whichever writes the state first goes on.
+    async fn go_on(&mut self) -> Result<bool, Error> {
+        let is_new = self.state.list.is_empty();
+        if is_new {
+            self.list().await?;
+            if !self.save().await? {
+                return self.leave().await;
+            }
+        } else {
+            self.read_list().await?;
+        }
+        let begun = self.state.repositories;
         // What failed to be written is done again, with all that came after the last state.
         let ended = self.compare_all().await?;
-        self.save().await?;
+        if matches!(ended, Ended::Overtaken) || !self.end(matches!(ended, Ended::Done)).await? {
+            return self.leave().await;
+        }
         match ended {
             Ended::Failed(error) => Err(error),
-            Ended::OutOfTime if self.stand() == begun => {
-                Err(Error::OutOfTime { first: self.state.pending.first().cloned() })
+            Ended::OutOfTime if !is_new && self.state.repositories == begun => {
+                Err(Error::OutOfTime { first: self.pending().next().cloned() })
             }
-            Ended::OutOfTime | Ended::Done => Ok(()),
+            Ended::OutOfTime | Ended::Overtaken | Ended::Done => Ok(true),
         }
     }
 
-    fn stand(&self) -> (u64, bool, Option<String>) {
-        (self.state.repositories, self.state.listed, self.state.next_page.clone())
+    /// Lists the repositories that the selection takes, and writes the list.
+    async fn list(&mut self) -> Result<(), Error> {
+        let (mut names, mut token) = (Vec::new(), None);
+        loop {
+            let listing = self.dependencies.registries.source_repositories(token);
+            let time = self.time_left().unwrap_or_default();
+            let page = timeout(time, listing).await.map_err(|_| Error::NotListed { repositories: names.len() })??;
+            names.extend(page.entries.into_iter().filter(|name| !self.selection.rules_of(name).is_empty()));
+            token = page.next;
+            if token.is_none() {
+                break;
+            }
+        }
+        let key = reconcile::list_key(&self.pass.prefix, self.invocation);
+        let content = serde_json::to_vec(&names).map_err(|error| ServiceError::unreadable("a list", &key, error))?;
+        self.pass.bucket.write(&key, "application/json", content).await?;
+        (self.state.list, self.names) = (key, Arc::new(names));
+        Ok(())
+    }
+
+    async fn read_list(&mut self) -> Result<(), ServiceError> {
+        let key = &self.state.list;
+        let content = self.pass.bucket.read(key).await?.unwrap_or_default();
+        let names = serde_json::from_slice(&content);
+        self.names = Arc::new(names.map_err(|error| ServiceError::unreadable("reading a list", key, error))?);
+        Ok(())
+    }
+
+    /// Ends the invocation's share: writes what is known, and, where all is, that it is done.
+    async fn end(&mut self, done: bool) -> Result<bool, Error> {
+        if done {
+            if self.lines.count > 0 {
+                self.write_part().await?;
+            }
+            // The Map reads whatever is there: what was lost may have written more.
+            let keys = self.pass.bucket.keys(&reconcile::items_prefix(&self.pass.prefix)).await?;
+            self.delete_unlisted(keys).await?;
+            if self.state.request.mode == Mode::Plan {
+                let Dependencies { step_functions, replication, .. } = self.dependencies;
+                transfer::reckon(&mut self.state, step_functions, replication).await?;
+            }
+            self.state.done = true;
+        }
+        Ok(self.save().await?)
+    }
+
+    /// Goes by the state that another invocation wrote, and takes away what this one did.
+    async fn leave(&mut self) -> Result<bool, Error> {
+        if let Some((state, version)) = self.pass.read().await? {
+            (self.state, self.version) = (State { done: false, ..state }, version);
+        }
+        let written = mem::take(&mut self.written);
+        self.delete_unlisted(written).await?;
+        Ok(false)
+    }
+
+    /// Deletes those of the objects `keys` that the state does not know of.
+    async fn delete_unlisted(&self, mut keys: Vec<String>) -> Result<(), ServiceError> {
+        keys.retain(|key| !self.state.parts.contains(key));
+        self.pass.bucket.delete(&keys).await
+    }
+
+    /// The repositories that are still to be compared.
+    fn pending(&self) -> impl Iterator<Item = &RepositoryName> {
+        self.names.iter().skip(usize::try_from(self.state.repositories).unwrap_or(usize::MAX))
     }
 
     /// The time that is left for comparing.
@@ -281,38 +392,7 @@ impl Run<'_> {
 
     /// Compares repository after repository, for as long as there is time.
     async fn compare_all(&mut self) -> Result<Ended, Error> {
-        loop {
-            if self.time_left().is_none() {
-                return Ok(Ended::OutOfTime);
-            }
-            if !self.state.pending.is_empty() {
-                match self.compare_pending().await? {
-                    Ended::Done => self.save().await?,
-                    ended => return Ok(ended),
-                }
-            } else if self.state.listed {
-                if self.state.request.mode == Mode::Plan {
-                    let Dependencies { step_functions, replication, .. } = self.dependencies;
-                    transfer::reckon(&mut self.state, step_functions, replication).await?;
-                }
-                self.state.done = true;
-                return Ok(Ended::Done);
-            } else {
-                let registries = &self.dependencies.registries;
-                let page = match registries.source_repositories(self.state.next_page.clone()).await {
-                    Ok(page) => page,
-                    Err(error) => return Ok(Ended::Failed(error.into())),
-                };
-                let names = page.entries.into_iter().filter(|name| !self.selection.rules_of(name).is_empty());
-                self.state.pending = names.collect();
-                (self.state.listed, self.state.next_page) = (page.next.is_none(), page.next);
-            }
-        }
-    }
-
-    /// Compares the repositories that are pending.
-    async fn compare_pending(&mut self) -> Result<Ended, Error> {
-        let selection = Arc::clone(&self.selection);
+        let (selection, names) = (Arc::clone(&self.selection), Arc::clone(&self.names));
         let comparer = Comparer {
             registries: &self.dependencies.registries,
             selection: &selection,
@@ -320,8 +400,8 @@ impl Run<'_> {
             began_at: self.state.began_at,
             mode: self.state.request.mode,
         };
-        let names = self.state.pending.clone();
-        let comparisons = names.into_iter().map(|name| comparer.compare(name).boxed_local());
+        let pending = &names[names.len() - self.pending().count()..];
+        let comparisons = pending.iter().map(|name| comparer.compare(name.clone()).boxed_local());
         // In their order, so that what is pending is what comes after.
         let mut comparisons = stream::iter(comparisons).buffered(REPOSITORIES_AT_ONCE);
         loop {
@@ -333,13 +413,17 @@ impl Run<'_> {
                     return Ok(Ended::OutOfTime);
                 }
                 Ok(Some(Err(error))) => return Ok(Ended::Failed(error.into())),
-                Ok(Some(Ok(comparison))) => self.take(comparison).await?,
+                Ok(Some(Ok(comparison))) => {
+                    if !self.take(comparison).await? {
+                        return Ok(Ended::Overtaken);
+                    }
+                }
             }
         }
     }
 
-    /// Writes down what was found out about the first repository that was pending.
-    async fn take(&mut self, comparison: Option<Comparison>) -> Result<(), Error> {
+    /// Writes down what was found out about the first repository that was pending. Whether the state is this invocation's.
+    async fn take(&mut self, comparison: Option<Comparison>) -> Result<bool, Error> {
         let mut items = 0;
         if let Some(mut comparison) = comparison {
             for problem in mem::take(&mut comparison.problems) {
@@ -359,8 +443,8 @@ impl Run<'_> {
         }
         self.state.items += items;
         self.state.repositories += 1;
-        self.state.pending.remove(0);
-        if self.lines.is_ahead { Ok(self.save().await?) } else { Ok(()) }
+        let is_due = self.lines.is_ahead || self.state.repositories.is_multiple_of(REPOSITORIES_A_SAVE);
+        Ok(!is_due || self.save().await?)
     }
 
     async fn add(&mut self, item: &Item) -> Result<(), Error> {
@@ -387,20 +471,23 @@ impl Run<'_> {
     async fn write_part(&mut self) -> Result<(), ServiceError> {
         let content = mem::take(&mut self.lines.content);
         self.lines.count = 0;
-        self.state.parts += 1;
         self.lines.is_ahead = true;
-        let key = reconcile::part_key(&self.pass.prefix, self.state.parts);
-        self.pass.bucket.write(&key, "application/jsonl", content).await
+        let key = reconcile::part_key(&self.pass.prefix, self.state.parts.len() + 1, self.invocation);
+        self.pass.bucket.write(&key, "application/jsonl", content).await?;
+        self.written.push(key.clone());
+        self.state.parts.push(key);
+        Ok(())
     }
 
-    /// Writes what is known, the state last.
-    async fn save(&mut self) -> Result<(), ServiceError> {
+    /// Writes what is known, the state last. Whether that was this invocation's still.
+    async fn save(&mut self) -> Result<bool, ServiceError> {
         if self.lines.count > 0 {
             self.write_part().await?;
         }
-        self.pass.write(&self.state).await?;
+        let Some(version) = self.pass.write(&self.state, &self.version).await? else { return Ok(false) };
+        self.version = version;
         self.lines.is_ahead = false;
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -14,8 +14,8 @@ use shared::{
     contract::now,
     error::{ErrorName, Named, shorten},
     reconcile::{
-        self, Item, Items, Mode, ReplicationFailure, Report, ReportInput, Reported, State, items_prefix, part_key,
-        prefix, report_key, state_key,
+        self, Item, Items, Mode, ReplicationFailure, Report, ReportInput, Reported, State, items_prefix, prefix,
+        report_key, state_key,
     },
     service::{Bucket, Events, Failed, ServiceError, StepFunctions},
 };
@@ -124,7 +124,7 @@ pub async fn handle(dependencies: &Dependencies, input: ReportInput) -> Result<R
     let fails = is_left && found.request.mode == Mode::Repair;
     let redrives_now = if fails { step_functions.redrive_count(&execution.arn).await } else { Ok(redrives) };
     let is_redriven = redrives_now.as_ref().is_ok_and(|now| *now > redrives);
-    let differences = first_items(bucket, &place, &left).await.map_err(|error| undelivered("made")(error.into()))?;
+    let differences = first_items(bucket, &left).await.map_err(|error| undelivered("made")(error.into()))?;
     // The report does not wait for what only explains it.
     let failures = if fails && is_repaired {
         failures(step_functions, &execution.arn, found.began_at).await.unwrap_or_else(|error| {
@@ -219,15 +219,14 @@ async fn state(bucket: &Bucket, prefix: &str) -> Result<State, Unread> {
 }
 
 /// The first items of a pass.
-async fn first_items(bucket: &Bucket, prefix: &str, state: &State) -> Result<Vec<Item>, ServiceError> {
+async fn first_items(bucket: &Bucket, state: &State) -> Result<Vec<Item>, ServiceError> {
     let mut items = Vec::new();
-    for part in 1..=state.parts {
-        let key = part_key(prefix, part);
-        let content = bucket.read(&key).await?.unwrap_or_default();
+    for key in &state.parts {
+        let content = bucket.read(key).await?.unwrap_or_default();
         let lines = content.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         for line in lines.take(TOLD - items.len()) {
             let item = serde_json::from_slice(line);
-            items.push(item.map_err(|error| ServiceError::unreadable("reading an item", &key, error))?);
+            items.push(item.map_err(|error| ServiceError::unreadable("reading an item", key, error))?);
         }
         if items.len() == TOLD {
             break;

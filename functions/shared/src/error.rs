@@ -80,6 +80,8 @@ error_names! {
     ReplicationIncomplete => Fatal,
     /// After a repair, a target differs from the source: what the report says, as the execution's error.
     ReconcileIncomplete => Fatal,
+    /// Another reconciliation is under way: after a redrive, this one would be the second.
+    RunUnderWay => Fatal,
     /// A defect of this program.
     Internal => Restart,
 }

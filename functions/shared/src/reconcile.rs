@@ -194,20 +194,18 @@ pub struct State {
     pub began_at: Timestamp,
     /// Whether every repository was compared.
     pub done: bool,
-    /// The token of the next page of source repositories; the first page where there is none, unless `listed`.
-    pub next_page: Option<String>,
-    /// Whether there is no such page.
-    pub listed: bool,
-    /// The repositories of the page before that one that are still to be compared.
-    pub pending: Vec<RepositoryName>,
-    /// How many repositories were compared.
+    /// How often the execution had been redriven when it was last seen to be the only one.
+    pub redrives: u32,
+    /// The key of the object with the names of the source repositories that are to be compared.
+    pub list: String,
+    /// How many of them were compared, in their order.
     pub repositories: u64,
     /// How many images, each counted once, whatever the rules and the targets.
     pub images: u64,
     /// How many items were written.
     pub items: u64,
-    /// In how many objects they are.
-    pub parts: u64,
+    /// The keys of the objects that they are in, in order.
+    pub parts: Vec<String>,
     /// What differs, by rule and target; where nothing does, too.
     pub totals: Vec<Total>,
     /// Where it could not be told.
@@ -414,8 +412,15 @@ pub fn items_prefix(prefix: &str) -> String {
     format!("{prefix}differences/")
 }
 
-/// The key of the object number `part` of items, from 1 on.
+/// The key of the object number `part` of items, from 1 on, that the invocation `invocation` writes. Its own, because another one
+/// may still be under way that Lambda gave up.
 #[must_use]
-pub fn part_key(prefix: &str, part: u64) -> String {
-    format!("{}{part:06}.jsonl", items_prefix(prefix))
+pub fn part_key(prefix: &str, part: usize, invocation: u64) -> String {
+    format!("{}{part:06}-{invocation:016x}.jsonl", items_prefix(prefix))
+}
+
+/// The key of a list of source repositories, a JSON array of their names, that the invocation `invocation` writes.
+#[must_use]
+pub fn list_key(prefix: &str, invocation: u64) -> String {
+    format!("{prefix}repositories-{invocation:016x}.json")
 }

@@ -83,6 +83,13 @@ impl ServiceError {
     }
 }
 
+/// A version of an object, by its ETag; of none that is there, that there is none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Version(Option<String>);
+
+/// What S3 answers for an object that is not what a write wants to replace, or that is being written.
+const CHANGED: [&str; 2] = ["PreconditionFailed", "ConditionalRequestConflict"];
+
 /// The bucket.
 #[derive(Debug, Clone)]
 pub struct Bucket {
@@ -112,18 +119,27 @@ impl Bucket {
     /// # Errors
     /// `AccessDenied`, `ReportUndelivered`.
     pub async fn read(&self, key: &str) -> Result<Option<Vec<u8>>, ServiceError> {
+        Ok(self.read_version(key).await?.map(|(content, _)| content))
+    }
+
+    /// As [`Bucket::read`], with what a write is to replace.
+    ///
+    /// # Errors
+    /// `AccessDenied`, `ReportUndelivered`.
+    pub async fn read_version(&self, key: &str) -> Result<Option<(Vec<u8>, Version)>, ServiceError> {
         const OPERATION: &str = "GetObject";
         let object = match self.client.get_object().bucket(&self.name).key(key).send().await {
             Err(error) if error.as_service_error().is_some_and(GetObjectError::is_no_such_key) => return Ok(None),
             object => object.map_err(|error| ServiceError::failed(OPERATION, &self.uri(key), error))?,
         };
+        let version = Version(object.e_tag);
         let content = object.body.collect().await.map_err(|error| ServiceError {
             name: ErrorName::ReportUndelivered,
             operation: OPERATION,
             resource: self.uri(key),
             source: error.into(),
         })?;
-        Ok(Some(content.to_vec()))
+        Ok(Some((content.to_vec(), version)))
     }
 
     /// Writes the object `key`, whatever was there.
@@ -136,29 +152,61 @@ impl Bucket {
         put.map(drop).map_err(|error| ServiceError::failed("PutObject", &self.uri(key), error))
     }
 
-    /// Deletes the objects whose keys begin with `prefix` and come after `key`.
+    /// Writes the object `key` in the place of `version`; the version that it is then. `None` where another one is there, which
+    /// stays: that of somebody else, or of this very call, whose first answer was lost.
     ///
     /// # Errors
     /// `AccessDenied`, `ReportUndelivered`.
-    pub async fn delete_after(&self, prefix: &str, key: &str) -> Result<(), ServiceError> {
-        let list = self.client.list_objects_v2().bucket(&self.name).prefix(prefix).start_after(key);
+    pub async fn replace(
+        &self,
+        key: &str,
+        media_type: &str,
+        content: Vec<u8>,
+        Version(etag): &Version,
+    ) -> Result<Option<Version>, ServiceError> {
+        let put = self.client.put_object().bucket(&self.name).key(key).content_type(media_type);
+        let put = put.set_if_match(etag.clone()).set_if_none_match(etag.is_none().then(|| "*".to_owned()));
+        match put.body(ByteStream::from(content)).send().await {
+            Err(error) if error.code().is_some_and(|code| CHANGED.contains(&code)) => Ok(None),
+            put => {
+                let put = put.map_err(|error| ServiceError::failed("PutObject", &self.uri(key), error))?;
+                Ok(Some(Version(put.e_tag)))
+            }
+        }
+    }
+
+    /// The keys that begin with `prefix`, in order.
+    ///
+    /// # Errors
+    /// `AccessDenied`, `ReportUndelivered`.
+    pub async fn keys(&self, prefix: &str) -> Result<Vec<String>, ServiceError> {
+        let list = self.client.list_objects_v2().bucket(&self.name).prefix(prefix);
         let mut pages = list.into_paginator().send();
         let mut keys = Vec::new();
         while let Some(page) = pages.next().await {
             let page = page.map_err(|error| ServiceError::failed("ListObjectsV2", &self.uri(prefix), error))?;
             keys.extend(page.contents.unwrap_or_default().into_iter().filter_map(|object| object.key));
         }
+        Ok(keys)
+    }
+
+    /// Deletes the objects `keys`, those of them that are there.
+    ///
+    /// # Errors
+    /// `AccessDenied`, `ReportUndelivered`.
+    pub async fn delete(&self, keys: &[String]) -> Result<(), ServiceError> {
+        const OPERATION: &str = "DeleteObjects";
         for keys in keys.chunks(DELETED_AT_ONCE) {
-            const OPERATION: &str = "DeleteObjects";
+            let first = self.uri(&keys[0]);
             let objects = keys.iter().map(|key| ObjectIdentifier::builder().key(key).build());
             let objects = objects.collect::<Result<_, _>>();
             let delete = objects.and_then(|objects| Delete::builder().set_objects(Some(objects)).quiet(true).build());
-            let delete = delete.map_err(|error| ServiceError::unreadable(OPERATION, &self.uri(prefix), error))?;
+            let delete = delete.map_err(|error| ServiceError::unreadable(OPERATION, &first, error))?;
             let deleted = self.client.delete_objects().bucket(&self.name).delete(delete).send().await;
-            let deleted = deleted.map_err(|error| ServiceError::failed(OPERATION, &self.uri(prefix), error))?;
+            let deleted = deleted.map_err(|error| ServiceError::failed(OPERATION, &first, error))?;
             if let Some(refused) = deleted.errors.unwrap_or_default().first() {
                 let (code, message) = (refused.code().unwrap_or_default(), refused.message().unwrap_or_default());
-                let (name, resource) = (ErrorName::ReportUndelivered, self.uri(refused.key().unwrap_or(prefix)));
+                let (name, resource) = (ErrorName::ReportUndelivered, refused.key().map_or(first, |key| self.uri(key)));
                 let source = format!("{code}: {message}").into();
                 return Err(ServiceError { name, operation: OPERATION, resource, source });
             }
@@ -176,6 +224,8 @@ pub struct Running {
     pub name: String,
     /// When it was started.
     pub started_at: Timestamp,
+    /// How often it was redriven.
+    pub redrives: u32,
 }
 
 /// An execution that failed.
@@ -227,7 +277,8 @@ impl StepFunctions {
         while let Some(execution) = pages.next().await {
             let execution = execution.map_err(|error| ServiceError::failed("ListExecutions", state_machine, error))?;
             let started_at = timestamp(&execution.start_date);
-            running.push(Running { arn: execution.execution_arn, name: execution.name, started_at });
+            let redrives = execution.redrive_count.and_then(|count| count.try_into().ok()).unwrap_or_default();
+            running.push(Running { arn: execution.execution_arn, name: execution.name, started_at, redrives });
         }
         Ok(running)
     }

@@ -1,9 +1,11 @@
 //! The part of Amazon S3 that the functions use, on loopback and in memory: a test double.
 //!
-//! Objects are read, written, listed and deleted by path-style URLs, whatever the bucket's name. No signature is checked.
+//! Objects are read, written, listed and deleted by path-style URLs, whatever the bucket's name; a write may be conditional. No
+//! signature is checked.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -38,6 +40,8 @@ struct Objects {
     content: BTreeMap<(String, String), Bytes>,
     /// How many more writes are taken; any number without one.
     writes_left: Option<usize>,
+    /// The writes that are taken before one whose answer is lost.
+    writes_until_lost: Option<usize>,
     calls: BTreeMap<&'static str, u64>,
 }
 
@@ -97,6 +101,11 @@ impl S3Local {
     pub fn take_writes(&self, count: Option<usize>) {
         lock(&self.shared).writes_left = count;
     }
+
+    /// After so many writes, takes one and answers it with an error.
+    pub fn lose_answer_after(&self, writes: usize) {
+        lock(&self.shared).writes_until_lost = Some(writes);
+    }
 }
 
 fn refused(status: StatusCode, code: &str) -> Response {
@@ -108,11 +117,18 @@ fn xml(body: String) -> Response {
     ([(header::CONTENT_TYPE, "application/xml")], body).into_response()
 }
 
+/// The same for the same content, as S3's is.
+fn etag(content: &Bytes) -> String {
+    let mut hasher = DefaultHasher::new();
+    content.hash(&mut hasher);
+    format!("\"{:016x}\"", hasher.finish())
+}
+
 async fn read(State(shared): State<Shared>, Path(name): Path<(String, String)>) -> Response {
     let mut objects = lock(&shared);
     *objects.calls.entry("GetObject").or_default() += 1;
     match objects.content.get(&name).cloned() {
-        Some(content) => content.into_response(),
+        Some(content) => ([(header::ETAG, etag(&content))], content).into_response(),
         None => refused(StatusCode::NOT_FOUND, "NoSuchKey"),
     }
 }
@@ -135,8 +151,27 @@ async fn write(
             None => return refused(StatusCode::INTERNAL_SERVER_ERROR, "InternalError"),
         }
     }
+    let there = objects.content.get(&name).map(etag);
+    let condition = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    match (condition(header::IF_MATCH), condition(header::IF_NONE_MATCH), there) {
+        (Some(_), _, None) => return refused(StatusCode::NOT_FOUND, "NoSuchKey"),
+        (Some(wanted), _, Some(there)) if wanted != there => {
+            return refused(StatusCode::PRECONDITION_FAILED, "PreconditionFailed");
+        }
+        (None, Some("*"), Some(_)) => return refused(StatusCode::PRECONDITION_FAILED, "PreconditionFailed"),
+        _ => {}
+    }
+    let written = [(header::ETAG, etag(&body))];
     objects.content.insert(name, body);
-    StatusCode::OK.into_response()
+    match objects.writes_until_lost {
+        Some(0) => {
+            objects.writes_until_lost = None;
+            return refused(StatusCode::INTERNAL_SERVER_ERROR, "InternalError");
+        }
+        Some(more) => objects.writes_until_lost = Some(more - 1),
+        None => {}
+    }
+    written.into_response()
 }
 
 #[derive(Debug, Deserialize)]
@@ -144,15 +179,13 @@ async fn write(
 struct Listing {
     #[serde(default)]
     prefix: String,
-    #[serde(default)]
-    start_after: String,
     continuation_token: Option<String>,
 }
 
 async fn list(State(shared): State<Shared>, Path(bucket): Path<String>, Query(listing): Query<Listing>) -> Response {
     let mut objects = lock(&shared);
     *objects.calls.entry("ListObjectsV2").or_default() += 1;
-    let after = listing.continuation_token.unwrap_or(listing.start_after);
+    let after = listing.continuation_token.unwrap_or_default();
     let names = objects.content.keys().filter(|(of, key)| *of == bucket && key.starts_with(&listing.prefix));
     let mut names = names.map(|(_, key)| key).filter(|key| **key > after).peekable();
     let mut body = String::from("<ListBucketResult>");
