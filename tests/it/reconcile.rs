@@ -478,6 +478,8 @@ async fn a_request_narrows_what_is_compared() {
         // Of what the rule takes: an image with two tags is one.
         (json!({"rules": ["releases"], "newest": 2}), set(&releases)),
         (json!({"rules": ["releases"], "newest": 1}), set(&["prod/app:v2", "test/app:v9"])),
+        // One without a tag may be a platform of an index, whose place it must not take.
+        (json!({"rules": ["all"], "newest": 1, "repositories": ["test/*"]}), set(&["test/app:v9"])),
     ]
     .into_iter()
     .enumerate()
@@ -551,7 +553,9 @@ async fn what_cannot_be_asked_of_a_target_stops_no_other() {
     let role = json!({"region": THIRD, "registryId": "210987654321", "roleArn": "arn:aws:iam::210987654321:role/none"});
     setup.ecr.fault(Fault::new("DescribeImages", 400, "AccessDeniedException").in_region(FAR).for_ever());
     let rules = json!({
-        "all": rule(&json!({"targets": [{"region": FAR}, {"region": NEAR}, role]})),
+        "all": rule(&json!({"targets": [{"region": FAR}, {"region": FAR, "repository": {"prefix": "x/"}}, {"region": NEAR}, role]})),
+        // It compares nothing there.
+        "idle": rule(&json!({"tags": only(&["x"]), "targets": [{"region": FAR}]})),
         "renamed": rule(&json!({"targets": [{"region": NEAR, "repository": {"replacePrefix": {"from": "x/", "to": ""}}}]})),
     });
     let (state, items) = setup.find(&rules, json!({})).await;
@@ -881,6 +885,104 @@ async fn what_refers_to_a_platform_goes_where_the_platform_is() {
     // Of some tags, or some images, only what belongs to those.
     setup.pass(&rules, &json!({"tags": ["v2"]}), (2, false)).await;
     assert_eq!(setup.items("runs/run-1/2/"), []);
+    setup.pass(&rules, &json!({"tags": ["v1"]}), (3, false)).await;
+    let of_index =
+        ["all prod/app:v1 eu-west-1/prod/app REFERRERS_MISSING", "all prod/app:v1 us-east-1/prod/app MISSING"];
+    assert_eq!(told_of(&setup, "runs/run-1/3/"), set(&of_index));
+}
+
+#[tokio::test]
+async fn what_refers_to_a_platform_with_a_tag_of_its_own_goes_with_the_index() {
+    let setup = Setup::start().await;
+    let platform = manifest(&[b"{}", b"platform"]);
+    for region in [SOURCE, NEAR] {
+        setup.put(region, "prod/app", &platform, &["platform"], &["v1-amd64"]).await;
+        setup.put(region, "prod/app", &index(&[&platform]), &[], &["v1"]).await;
+    }
+    let digest = Digest::of(platform.to_string().as_bytes());
+    setup.put(SOURCE, "prod/app", &image("sbom", &["s"], Some(&digest)), &["s"], &[]).await;
+    let rules = json!({
+        "index": rule(&json!({"tags": only(&["v1"])})),
+        "both": rule(&json!({"tags": only(&["v1*"])})),
+    });
+    let (_, items) = setup.find(&rules, json!({})).await;
+    assert_eq!(
+        told(&items),
+        set(&[
+            "index prod/app:v1 eu-west-1/prod/app REFERRERS_MISSING",
+            // Where the platform is compared for itself, it tells of what refers to it.
+            "both prod/app:v1-amd64 eu-west-1/prod/app REFERRERS_MISSING",
+        ])
+    );
+}
+
+#[tokio::test]
+async fn a_referrer_is_judged_as_its_push_is() {
+    let setup = Setup::start().await;
+    let refer = async |region: &str, name: &str, subject: &Digest, tags: &[&str]| {
+        setup.put(region, "prod/app", &image(name, &[name], Some(subject)), &[name], tags).await
+    };
+    // It comes with its image, whatever its own tag; which tells of it where that is none of the rule's.
+    let app = setup.push_to(&[NEAR], "prod/app", "app", &["v1"]).await;
+    refer(SOURCE, "tagged", &app, &["sbom-of-v1"]).await;
+    let whole = setup.push_to(&[NEAR], "prod/app", "whole", &["v2"]).await;
+    refer(SOURCE, "selected", &whole, &["v2-sbom"]).await;
+    // By what it refers to itself, and not by what that refers to in the end.
+    let dev = setup.push_to(&[NEAR], "prod/app", "dev", &["dev"]).await;
+    refer(SOURCE, "of dev", &dev, &["v3"]).await;
+    refer(SOURCE, "of dev, without a tag", &dev, &[]).await;
+    let sbom = refer(SOURCE, "sbom", &dev, &[]).await;
+    refer(NEAR, "sbom", &dev, &[]).await;
+    refer(SOURCE, "of sbom, with a tag", &sbom, &["v4"]).await;
+    let of_sbom = refer(SOURCE, "of sbom", &sbom, &[]).await;
+    let rules = json!({"releases": rule(&json!({"tags": only(&["v*"])}))});
+    let (_, items) = setup.find(&rules, json!({})).await;
+    assert_eq!(
+        told(&items),
+        set(&[
+            "releases prod/app:v1 eu-west-1/prod/app REFERRERS_MISSING",
+            "releases prod/app:v2-sbom eu-west-1/prod/app MISSING",
+            "releases prod/app:v4 eu-west-1/prod/app MISSING",
+            &format!("releases prod/app@{of_sbom} eu-west-1/prod/app REFERRERS_MISSING"),
+        ])
+    );
+}
+
+#[tokio::test]
+async fn each_image_comes_once_before_its_other_tags_do() {
+    let setup = Setup::start().await;
+    setup.push(SOURCE, "prod/app", "one", &["latest", "v1", "v1.0"]).await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    setup.push(SOURCE, "prod/app", "two", &["v2", "v2.0"]).await;
+    let rules = json!({"all": rule(&json!({})), "also": rule(&json!({"tags": only(&["v1"])}))});
+    let (_, items) = setup.find(&rules, json!({})).await;
+    let lines: Vec<_> = items.iter().map(|it| (it.rule.as_str(), it.tag.as_ref().unwrap().as_str())).collect();
+    assert_eq!(
+        lines,
+        [("all", "latest"), ("all", "v2"), ("all", "v1"), ("all", "v1.0"), ("all", "v2.0"), ("also", "v1")]
+    );
+}
+
+#[tokio::test]
+async fn settings_are_told_of_no_platform() {
+    let setup = Setup::start().await;
+    let platform = manifest(&[b"{}", b"platform"]);
+    for repository in ["prod/app", "prod/index"] {
+        for region in [SOURCE, NEAR] {
+            if repository == "prod/app" {
+                setup.push(region, repository, "one", &["v1"]).await;
+            }
+            // The last that was pushed, and its index is none of the rule's.
+            setup.put(region, repository, &platform, &["platform"], &[]).await;
+            setup.put(region, repository, &index(&[&platform]), &[], &["dev"]).await;
+        }
+        let put = setup.client(SOURCE).await.put_lifecycle_policy().repository_name(repository);
+        put.lifecycle_policy_text(LIFECYCLE_POLICY).send().await.unwrap();
+    }
+    let targets = json!([{"region": NEAR, "settings": "sync"}]);
+    let rules = json!({"all": rule(&json!({"untagged": true, "tags": only(&["v*"]), "targets": targets}))});
+    let (_, items) = setup.find(&rules, json!({})).await;
+    assert_eq!(told(&items), set(&["all prod/app:v1 eu-west-1/prod/app SETTINGS"]));
 }
 
 #[tokio::test]
@@ -936,6 +1038,7 @@ async fn a_plan_weighs_each_blob_once_and_only_what_is_not_there() {
         {"mediaType": OCI_MANIFEST, "digest": digest.as_str(), "size": content.len()},
     ]});
     setup.put(SOURCE, "prod/app", &index, &[], &["v3"]).await;
+    setup.put(SOURCE, "prod/app", &image("of it", &["of platform!"], Some(&digest)), &["of platform!"], &[]).await;
     // In the far region are the first image without its second tag, and so its blobs.
     setup.put(FAR, "prod/app", &first, &[&base, &one], &["v1"]).await;
     let rules = json!({
@@ -955,22 +1058,22 @@ async fn a_plan_weighs_each_blob_once_and_only_what_is_not_there() {
     // The config of all of them has two bytes.
     assert_eq!(
         ["v1", "v1.0", "v2", "v3"].map(|tag| (bytes(tag, NEAR), bytes(tag, FAR))),
-        [(Some(1202), None), (Some(0), Some(0)), (Some(35), Some(35)), (Some(8), Some(8))]
+        [(Some(1202), None), (Some(0), Some(0)), (Some(35), Some(35)), (Some(20), Some(20))]
     );
     assert!(items.iter().filter(|item| item.rule == "also").all(|item| item.differences[0].bytes.is_none()));
     let weighed: Vec<_> =
         state.transfers.iter().map(|it| (it.region.as_str(), it.bytes, it.seconds, it.observed)).collect();
-    assert_eq!(weighed, [(NEAR, 1245, Some(0.6225), true), (FAR, 43, Some(0.0215), true)]);
-    assert!((state.transfers[0].cost.unwrap() - 1245e-9 * 0.02).abs() < 1e-15);
+    assert_eq!(weighed, [(NEAR, 1257, Some(0.6285), true), (FAR, 55, Some(0.0275), true)]);
+    assert!((state.transfers[0].cost.unwrap() - 1257e-9 * 0.02).abs() < 1e-15);
     let total: u64 = items.iter().flat_map(|item| &item.differences).filter_map(|it| it.bytes).sum();
-    assert_eq!(total, 1245 + 43, "what items say is what it comes to");
-    // The manifests of both levels are read once for both targets; a repository that is not there is asked for nothing.
-    assert_eq!(setup.calls(SOURCE)["BatchGetImage"], 2);
+    assert_eq!(total, 1257 + 55, "what items say is what it comes to");
+    // The indexes, and the manifests of both levels, are read once for both targets; a repository that is not there is asked for nothing.
+    assert_eq!(setup.calls(SOURCE)["BatchGetImage"], 3);
     assert_eq!(setup.calls(NEAR).get("BatchCheckLayerAvailability"), None);
     assert_eq!(setup.calls(FAR)["BatchCheckLayerAvailability"], 1);
 
     // By a given rate; and by none, without a price.
-    setup.pass(&rules, &json!({"mode": "plan", "bytesPerSecond": 1245}), (2, false)).await;
+    setup.pass(&rules, &json!({"mode": "plan", "bytesPerSecond": 1257}), (2, false)).await;
     let transfer = &setup.state("runs/run-1/2/").transfers[0];
     assert_eq!((transfer.seconds, transfer.observed, transfer.cost), (Some(1.0), false, None));
     setup.services.lock().unwrap().outputs.clear();

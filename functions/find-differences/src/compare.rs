@@ -13,7 +13,7 @@ use shared::{
     contract::{SettingsMode, Target},
     error::{ErrorName, Named as _, chain, shorten},
     manifest::References,
-    names::{Digest, ImageTag, RepositoryName},
+    names::{Digest, ImageTag, Region, RegistryId, RepositoryName},
     patience::Patience,
     reconcile::{Difference, Item, Kind, Mode, Problem, Total},
     registry::{Listed, Page, Registries, RegistryError, Repository},
@@ -51,8 +51,10 @@ pub(crate) struct Comparison {
     source: Source,
     rules: Vec<OfRule>,
     places: Vec<Place>,
-    /// Images that are platforms of an index: it brings them.
+    /// Images that are platforms of an index: it brings them. Only known where that matters.
     platforms: HashSet<u32>,
+    /// The platforms of each index, as far.
+    children: HashMap<u32, Vec<u32>>,
     pub(crate) problems: Vec<Problem>,
 }
 
@@ -146,26 +148,20 @@ impl Present {
         }
     }
 
-    /// How it differs from an entry of the source.
-    fn differs(&self, source: &Source, entry: Entry, is_first: bool) -> Option<(Kind, Sha, Option<Sha>)> {
+    /// How it differs from an entry of the source, its referrers aside.
+    fn differs(&self, source: &Source, entry: Entry) -> Option<(Kind, Sha, Option<Sha>)> {
         let sha = source.at(entry.image).sha;
         match entry.tag.map(|tag| (tag, self.tags[tag as usize])) {
-            Some((_, Tag::Absent)) => return Some((Kind::Missing, sha, None)),
-            Some((tag, Tag::Other)) => return Some((Kind::OtherDigest, sha, self.holders.get(&tag).copied())),
-            None if !self.has_image(entry.image) => return Some((Kind::Missing, sha, None)),
-            Some((_, Tag::Later)) => return None,
-            Some((_, Tag::Same)) | None => {}
+            Some((_, Tag::Absent)) => Some((Kind::Missing, sha, None)),
+            Some((tag, Tag::Other)) => Some((Kind::OtherDigest, sha, self.holders.get(&tag).copied())),
+            None if !self.has_image(entry.image) => Some((Kind::Missing, sha, None)),
+            Some((_, Tag::Same | Tag::Later)) | None => None,
         }
-        // An image's referrers go with one of its tags.
-        let root = Root::Image(entry.image);
-        let referrers = if is_first { source.referrers_of(root) } else { &[] };
-        let missing = referrers.iter().find(|referrer| !self.has_referrer(**referrer))?;
-        Some((Kind::ReferrersMissing, source.at(missing.image).sha, None))
     }
 
     /// Whether it lacks a referrer of something that it has.
     fn lacks(&self, source: &Source, referrer: Referrer) -> bool {
-        self.digests[source.place_of(referrer.root)] && !self.has_referrer(referrer)
+        self.digests[source.place_of(referrer.subject)] && !self.has_referrer(referrer)
     }
 }
 
@@ -200,15 +196,16 @@ impl Comparer<'_> {
             rules: Vec::new(),
             places: Vec::new(),
             platforms: HashSet::new(),
+            children: HashMap::new(),
             problems: Vec::new(),
         };
         self.choose(&mut comparison).await;
         self.look(&mut comparison).await;
         // Boxed, as each of these is large and hardly ever needed.
-        Box::pin(self.find_platforms(&home, &mut comparison, later)).await?;
         if !Box::pin(self.hold_settings(&home, &mut comparison)).await? {
             return Ok(None);
         }
+        Box::pin(self.find_platforms(&home, &mut comparison, later)).await?;
         if self.mode == Mode::Plan {
             Box::pin(self.weigh(&home, &mut comparison)).await?;
         }
@@ -248,16 +245,8 @@ impl Comparer<'_> {
                 Ok(targets) => targets,
                 Err(problem) => {
                     for target in &definition.targets {
-                        let (region, registry_id) = (target.region.clone(), target.registry_id.clone());
-                        comparison.problems.push(Problem {
-                            rule: name.to_owned(),
-                            region,
-                            registry_id,
-                            error: ErrorName::InvalidInput.to_string(),
-                            message: shorten(&problem.to_string(), MESSAGE_LIMIT),
-                            repository: comparison.repository.clone(),
-                            repositories: 1,
-                        });
+                        let place = (target.region.clone(), target.registry_id.clone());
+                        comparison.add_problem(name, place, ErrorName::InvalidInput, &problem.to_string());
                     }
                     continue;
                 }
@@ -288,14 +277,9 @@ impl Comparer<'_> {
 
     /// Asks every place what it has, unless nothing is compared with it.
     async fn look(&self, comparison: &mut Comparison) {
-        let is_asked = |number: usize| {
-            let goes_there = |rule: &OfRule| rule.targets.iter().any(|(_, place)| *place == number);
-            let mut rules = comparison.rules.iter().filter(|rule| goes_there(rule));
-            rules.any(|rule| !rule.selected.entries.is_empty() || !rule.selected.loose.is_empty())
-        };
         let source = &comparison.source;
         let looks = comparison.places.iter().enumerate().map(|(number, place)| {
-            let is_asked = is_asked(number);
+            let is_asked = !comparison.asking(number).is_empty();
             async move {
                 if !is_asked {
                     return (number, Ok(Present::nothing(source)));
@@ -322,35 +306,58 @@ impl Comparer<'_> {
         for (number, looked) in looked {
             match looked {
                 Ok(present) => comparison.places[number].present = Some(present),
-                Err(error) => comparison.tell(number, &error),
+                Err(error) => comparison.tell(number, &comparison.asking(number), &error),
             }
         }
     }
 
-    /// Finds out which images without a tag are platforms of an index, or of one of `later`, which are left out themselves. Only
-    /// where one is missing are indexes read.
+    /// Finds out which images are platforms of an index, or of one of `later`, which are left out themselves. Only where that
+    /// matters are indexes read.
     async fn find_platforms(
         &self,
         home: &Repository,
         comparison: &mut Comparison,
         later: Vec<Digest>,
     ) -> Result<(), RegistryError> {
-        let Comparison { source, rules, places, platforms, .. } = comparison;
-        let is_candidate = |rule: &OfRule, place: u32| {
-            let entry = source.entries[place as usize];
-            let is_missing = |present: &Present| !present.has_image(entry.image);
-            entry.tag.is_none()
-                && rule.targets.iter().any(|(_, place)| places[*place].present.as_ref().is_some_and(is_missing))
-        };
-        if !rules.iter().any(|rule| rule.selected.entries.iter().any(|&place| is_candidate(rule, place))) {
+        if !comparison.rules.iter().any(|rule| self.needs_platforms(comparison, rule)) {
             return Ok(());
         }
+        let Comparison { source, platforms, children, .. } = comparison;
         let indexes = source.images.iter().filter(|image| image.is_index).filter_map(|image| image.sha.digest());
         let indexes: Vec<Digest> = indexes.chain(later).collect();
-        let take = |_, references: References| {
-            platforms.extend(references.children.iter().filter_map(|child| source.image(Sha::from(child))));
+        let take = |index: Sha, references: References| {
+            let named = references.children.iter().filter_map(|child| source.image(Sha::from(child)));
+            let named: Vec<u32> = named.collect();
+            platforms.extend(&named);
+            children.extend(source.image(index).map(|index| (index, named)));
         };
         manifests::read(home, &indexes, &self.patience, take).await
+    }
+
+    /// Whether what a rule tells depends on what is a platform: an image without a tag that is missing, or the only one that could
+    /// tell of settings; a referrer that is missing, whose image the rule does not take, and in a plan, any that is missing.
+    fn needs_platforms(&self, comparison: &Comparison, rule: &OfRule) -> bool {
+        let Comparison { source, places, .. } = comparison;
+        let Selected { entries, images, loose } = &rule.selected;
+        let present = || rule.targets.iter().filter_map(|(_, place)| places[*place].present.as_ref());
+        let mut entries = entries.iter().map(|place| source.entries[*place as usize]);
+        let is_untagged = |entry: Entry| entry.tag.is_none();
+        let tells_settings = rule.settings.iter().any(Option::is_some);
+        if tells_settings && entries.clone().all(is_untagged)
+            || entries.any(|entry| is_untagged(entry) && present().any(|present| !present.has_image(entry.image)))
+        {
+            return true;
+        }
+        let mut referrers = (0u32..).zip(&source.referrers);
+        referrers.any(|(place, referrer)| match referrer.root {
+            Root::Stranger(_) => false,
+            Root::Image(_) if self.mode == Mode::Plan => present().any(|present| !present.has_referrer(*referrer)),
+            Root::Image(image) => {
+                !images.contains(&image)
+                    && loose.binary_search(&place).is_err()
+                    && present().any(|present| present.lacks(source, *referrer))
+            }
+        })
     }
 
     /// Holds the settings of targets that are synced to the source's. Whether the source is still there.
@@ -389,7 +396,8 @@ impl Comparer<'_> {
                 // Deleted since.
                 Ok(None) => continue,
                 Err(error) => {
-                    comparison.tell(number, &error);
+                    let rules = wanted.iter().filter(|(_, _, place)| *place == number).map(|(rule, ..)| *rule);
+                    comparison.tell(number, &rules.collect::<Vec<_>>(), &error);
                     continue;
                 }
             };
@@ -432,7 +440,7 @@ impl Comparer<'_> {
         for (number, weighed) in weighed {
             match weighed {
                 Ok(bytes) => comparison.places[number].bytes = bytes,
-                Err(error) => comparison.tell(number, &error),
+                Err(error) => comparison.tell(number, &comparison.asking(number), &error),
             }
         }
         Ok(())
@@ -458,16 +466,35 @@ impl Comparison {
         self.places.iter().map(|place| (&place.target, place.bytes.values().sum()))
     }
 
-    /// Something of a place could not be asked: for each rule that has it, it is not known all that differs there.
-    fn tell(&mut self, number: usize, error: &RegistryError) {
-        for rule in self.rules.iter().filter(|rule| rule.targets.iter().any(|(_, place)| *place == number)) {
-            let target = &self.places[number].target;
+    /// The rules that compare something with a place.
+    fn asking(&self, number: usize) -> Vec<usize> {
+        let goes_there = |rule: &OfRule| rule.targets.iter().any(|(_, place)| *place == number);
+        let takes = |rule: &OfRule| !rule.selected.entries.is_empty() || !rule.selected.loose.is_empty();
+        (0..self.rules.len()).filter(|&rule| goes_there(&self.rules[rule]) && takes(&self.rules[rule])).collect()
+    }
+
+    /// Something of a place could not be asked for `rules`: it is not known all that differs there.
+    fn tell(&mut self, number: usize, rules: &[usize], error: &RegistryError) {
+        for rule in rules {
+            let Target { region, registry_id, .. } = self.places[number].target.clone();
+            let name = self.rules[*rule].name.clone();
+            self.add_problem(&name, (region, registry_id), error.name(), &chain(error));
+        }
+    }
+
+    /// A rule may have several targets in a registry, and several things to ask there: the repository is one.
+    fn add_problem(&mut self, rule: &str, place: (Region, Option<RegistryId>), error: ErrorName, message: &str) {
+        let (region, registry_id) = place;
+        let is_it = |it: &Problem| {
+            it.rule == rule && it.region == region && it.registry_id == registry_id && it.error == error.as_str()
+        };
+        if !self.problems.iter().any(is_it) {
             self.problems.push(Problem {
-                rule: rule.name.clone(),
-                region: target.region.clone(),
-                registry_id: target.registry_id.clone(),
-                error: error.name().to_string(),
-                message: shorten(&chain(error), MESSAGE_LIMIT),
+                rule: rule.to_owned(),
+                region,
+                registry_id,
+                error: error.to_string(),
+                message: shorten(message, MESSAGE_LIMIT),
                 repository: self.repository.clone(),
                 repositories: 1,
             });
@@ -484,9 +511,53 @@ impl Comparison {
     fn difference(&self, rule: &OfRule, entry: usize, place: usize) -> Option<(Kind, Sha, Option<Sha>)> {
         let present = self.places[place].present.as_ref()?;
         let compared = self.source.entries[rule.selected.entries[entry] as usize];
-        let difference = present.differs(&self.source, compared, self.is_first(rule, entry));
-        let is_platform = compared.tag.is_none() && self.platforms.contains(&compared.image);
-        difference.filter(|(kind, ..)| !(is_platform && *kind == Kind::Missing))
+        match present.differs(&self.source, compared) {
+            Some((Kind::Missing, ..)) if self.is_platform(compared) => None,
+            // An image's referrers go with one of its tags.
+            None if self.is_first(rule, entry) && present.has_image(compared.image) => {
+                let missing = self.missing_referrer(rule, present, compared.image)?;
+                Some((Kind::ReferrersMissing, self.source.at(missing.image).sha, None))
+            }
+            difference => difference,
+        }
+    }
+
+    /// Whether an index brings it.
+    fn is_platform(&self, entry: Entry) -> bool {
+        entry.tag.is_none() && self.platforms.contains(&entry.image)
+    }
+
+    /// The first referrer of an image and of its platforms that is not there. What the rule compares for itself tells of itself.
+    fn missing_referrer(&self, rule: &OfRule, present: &Present, image: u32) -> Option<Referrer> {
+        let Selected { images, loose, .. } = &rule.selected;
+        let members = self.tree(image).into_iter().filter(|member| *member == image || !images.contains(member));
+        let mut referrers = members.flat_map(|member| self.source.referrers_of(Root::Image(member)));
+        let is_told = |place: u32, referrer: Referrer| {
+            loose.binary_search(&place).is_ok() || (referrer.tag.is_none() && images.contains(&referrer.image))
+        };
+        let missing =
+            referrers.find(|(place, referrer)| !present.has_referrer(*referrer) && !is_told(*place, *referrer));
+        missing.map(|(_, referrer)| referrer)
+    }
+
+    /// An image and, as far as they are known, the platforms below it.
+    fn tree(&self, image: u32) -> Vec<u32> {
+        let (mut tree, mut read) = (vec![image], 0);
+        while let Some(member) = tree.get(read) {
+            for child in self.children.get(member).into_iter().flatten() {
+                if !tree.contains(child) {
+                    tree.push(*child);
+                }
+            }
+            read += 1;
+        }
+        tree
+    }
+
+    /// An image, and what is replicated with it.
+    fn with_referrers(&self, image: u32) -> impl Iterator<Item = u32> {
+        let referrers = self.tree(image).into_iter().flat_map(|member| self.source.referrers_of(Root::Image(member)));
+        [image].into_iter().chain(referrers.map(|(_, referrer)| referrer.image))
     }
 
     /// The images that go to a place, in the order in which they do, each once.
@@ -496,9 +567,7 @@ impl Comparison {
         for rule in self.rules.iter().filter(|rule| rule.targets.iter().any(|(_, place)| *place == number)) {
             for (entry, &compared) in rule.selected.entries.iter().enumerate() {
                 if self.difference(rule, entry, number).is_some() {
-                    let image = self.source.entries[compared as usize].image;
-                    let referrers = self.source.referrers_of(Root::Image(image));
-                    images.extend([image].into_iter().chain(referrers.iter().map(|referrer| referrer.image)));
+                    images.extend(self.with_referrers(self.source.entries[compared as usize].image));
                 }
             }
             let loose = rule.selected.loose.iter().map(|referrer| self.source.referrers[*referrer as usize]);
@@ -509,7 +578,7 @@ impl Comparison {
         images
     }
 
-    /// Settings are told of an image that differs anyway, or else of the newest.
+    /// Settings are told of an image that differs anyway, or else of the newest, one with a tag if there is one.
     fn choose_carriers(&mut self) {
         let carriers: Vec<Option<u32>> = self
             .rules
@@ -519,9 +588,10 @@ impl Comparison {
                 let differs = |entry: &usize| {
                     rule.targets.iter().any(|(_, place)| self.difference(rule, *entry, *place).is_some())
                 };
-                let count = rule.selected.entries.len();
-                let carrier = (0..count).find(differs).or(count.checked_sub(1))?;
-                u32::try_from(carrier).ok()
+                let entry = |entry: &usize| self.source.entries[rule.selected.entries[*entry] as usize];
+                let entries = || (0..rule.selected.entries.len()).filter(|it| !self.is_platform(entry(it)));
+                let newest = || entries().rfind(|it| entry(it).tag.is_some()).or_else(|| entries().next_back());
+                u32::try_from(entries().find(differs).or_else(newest)?).ok()
             })
             .collect();
         for (rule, carrier) in self.rules.iter_mut().zip(carriers) {
@@ -541,11 +611,17 @@ impl Comparison {
         }
     }
 
-    /// Hands every item that differs to `take`, each rule's in the order of its images.
+    /// Hands every item that differs to `take`, each rule's in the order of its images: first one for each image, and then those
+    /// for other tags of it. Side by side, they would copy the same blobs at once.
     pub(crate) async fn items<E>(mut self, mut take: impl AsyncFnMut(Item) -> Result<(), E>) -> Result<(), E> {
+        let (mut begun, mut put_off) = (HashSet::new(), Vec::new());
         for number in 0..self.rules.len() {
             for entry in 0..self.rules[number].selected.entries.len() {
-                if let Some(item) = self.entry_item(number, entry) {
+                let image = self.source.entries[self.rules[number].selected.entries[entry] as usize].image;
+                if begun.contains(&image) {
+                    put_off.push((number, entry));
+                } else if let Some(item) = self.entry_item(number, entry) {
+                    begun.insert(image);
                     take(item).await?;
                 }
             }
@@ -553,6 +629,11 @@ impl Comparison {
                 if let Some(item) = self.loose_item(number, loose) {
                     take(item).await?;
                 }
+            }
+        }
+        for (number, entry) in put_off {
+            if let Some(item) = self.entry_item(number, entry) {
+                take(item).await?;
             }
         }
         Ok(())
@@ -594,12 +675,11 @@ impl Comparison {
         if found.is_empty() {
             return None;
         }
-        let referrers = self.source.referrers_of(Root::Image(image));
+        let images: Vec<u32> = self.with_referrers(image).collect();
         let mut differences = Vec::new();
         for (place, mut difference) in found {
             let bytes = &mut self.places[place].bytes;
-            let images = [image].into_iter().chain(referrers.iter().map(|referrer| referrer.image));
-            let bytes = images.filter_map(|image| bytes.remove(&image)).sum::<u64>();
+            let bytes = images.iter().filter_map(|image| bytes.remove(image)).sum::<u64>();
             difference.bytes = Some(bytes).filter(|bytes| *bytes > 0);
             differences.push(difference);
         }

@@ -27,7 +27,9 @@ pub(crate) struct Selection {
 pub(crate) struct Selected {
     /// The entries, in their order, as places in the source's.
     pub(crate) entries: Vec<u32>,
-    /// Referrers of what is not among them: of a platform of an index, or of what the source does not have.
+    /// Their images.
+    pub(crate) images: HashSet<u32>,
+    /// Referrers that none of those brings, and that pass the rule by themselves, as places in the source's, in order.
     pub(crate) loose: Vec<u32>,
 }
 
@@ -143,23 +145,19 @@ impl Selection {
         // They have no tag, and are none of the newest images: they are what belongs to an image.
         let is_narrowed = !self.request.tags.is_empty() || self.request.newest.is_some();
         let loose = (0u32..).zip(&source.referrers).filter(|(_, referrer)| {
-            !is_narrowed && is_loose(source, **referrer, &images) && self.is_in_time(source.at(referrer.image))
+            !is_narrowed && is_loose(rule, source, **referrer, &images) && self.is_in_time(source.at(referrer.image))
         });
-        Selected { loose: loose.map(|(place, _)| place).collect(), entries }
+        let loose = loose.map(|(place, _)| place).collect();
+        Selected { entries, images, loose }
     }
 
     fn takes(&self, rule: &Rule, source: &Source, entry: Entry) -> bool {
         let Some(tag) = entry.tag.map(|tag| source.tag(tag).as_str()) else {
-            return rule.untagged && self.request.tags.is_empty();
+            return rule.untagged && self.request.tags.is_empty() && self.request.newest.is_none();
         };
         rule.tags.selects(tag)
             && self.tags.selects(tag)
-            && entry.root.is_none_or(|root| {
-                let tags = tags_of(source, root);
-                rule.tags.selects_all()
-                    || tags.is_empty()
-                    || tags.iter().any(|&tag| rule.tags.selects(source.tag(tag).as_str()))
-            })
+            && entry.subject.is_none_or(|subject| passes(rule, source, subject))
     }
 
     fn is_in_time(&self, image: &Image) -> bool {
@@ -169,20 +167,21 @@ impl Selection {
     }
 }
 
-/// What refers to an image without a tag is pushed by itself and passes every rule, as its event does.
-fn is_loose(source: &Source, referrer: Referrer, images: &HashSet<u32>) -> bool {
-    tags_of(source, referrer.root).is_empty()
-        && match referrer.root {
-            Root::Image(image) => !images.contains(&image),
-            Root::Stranger(_) => true,
-        }
+/// Whether a rule selects what refers to `subject`, which resolve-image judges in the same way: by a tag of that, if it has one.
+fn passes(rule: &Rule, source: &Source, subject: Root) -> bool {
+    let tags = match subject {
+        Root::Image(image) => &source.at(image).tags[..],
+        Root::Stranger(_) => &[],
+    };
+    let is_selected = |tag: &u32| rule.tags.selects(source.tag(*tag).as_str());
+    rule.tags.selects_all() || tags.is_empty() || tags.iter().any(is_selected)
 }
 
-fn tags_of(source: &Source, root: Root) -> &[u32] {
-    match root {
-        Root::Image(image) => &source.at(image).tags,
-        Root::Stranger(_) => &[],
-    }
+/// Whether a referrer is pushed by itself, and passes the rule as its event does. One that has a tag of its own is an entry.
+fn is_loose(rule: &Rule, source: &Source, referrer: Referrer, images: &HashSet<u32>) -> bool {
+    let is_entry = referrer.tag.is_none() && !source.at(referrer.image).tags.is_empty();
+    let is_brought = matches!(referrer.root, Root::Image(image) if images.contains(&image));
+    !is_entry && !is_brought && passes(rule, source, referrer.subject)
 }
 
 /// The total of one rule at one target, made where there is none.

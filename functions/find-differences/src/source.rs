@@ -63,15 +63,19 @@ pub(crate) struct Entry {
     pub(crate) image: u32,
     pub(crate) tag: Option<u32>,
     /// What the image refers to: a referrer that has a tag of its own.
-    pub(crate) root: Option<Root>,
+    pub(crate) subject: Option<Root>,
 }
 
-/// What is compared with what it refers to.
+/// What is compared with what it refers to. One that has a tag of its own is so, too: it goes with an image whose rule does not
+/// select that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Referrer {
     pub(crate) image: u32,
     /// The tag that tells whose it is, in cosign's scheme.
     pub(crate) tag: Option<u32>,
+    /// What it refers to.
+    pub(crate) subject: Root,
+    /// What that refers to in the end: what brings it.
     pub(crate) root: Root,
 }
 
@@ -123,34 +127,45 @@ impl Source {
         let (mut entries, mut referrers) = (Vec::new(), Vec::new());
         for (number, image) in self.images.iter().enumerate() {
             let number = place(number);
-            for &tag in &image.tags {
-                match subject_of_tag(self.tag(tag)) {
-                    Some(subject) => referrers.push((number, Some(tag), self.root(Sha::from(&subject)))),
-                    None => entries.push((number, Some(tag), image.subject.and_then(|subject| self.root(subject)))),
+            let of_tags = image.tags.iter().map(|&tag| (tag, subject_of_tag(self.tag(tag)).as_ref().map(Sha::from)));
+            let of_tags: Vec<(u32, Option<Sha>)> = of_tags.collect();
+            for &(tag, of_tag) in &of_tags {
+                match of_tag {
+                    // What its manifest says goes before what its tag says.
+                    Some(of_tag) => referrers.push((number, Some(tag), image.subject.unwrap_or(of_tag), of_tag)),
+                    None => entries.push((number, Some(tag), image.subject)),
                 }
             }
             match image.subject {
-                _ if !image.tags.is_empty() => {}
-                Some(subject) => referrers.push((number, None, self.root(subject))),
-                None => entries.push((number, None, None)),
+                Some(subject) if of_tags.iter().all(|(_, of_tag)| *of_tag != Some(subject)) => {
+                    referrers.push((number, None, subject, subject));
+                }
+                None if of_tags.is_empty() => entries.push((number, None, None)),
+                _ => {}
             }
         }
-        let roots = entries.iter().map(|(_, _, root)| root).chain(referrers.iter().map(|(_, _, root)| root));
-        let strangers = roots.filter_map(|root| root.filter(|root| self.image(*root).is_none()));
-        let mut strangers: Vec<Sha> = strangers.collect();
+        // What has no root is deeper than anything is replicated.
+        let referrers = referrers.into_iter();
+        let referrers = referrers.filter_map(|(image, tag, subject, of)| Some((image, tag, subject, self.root(of)?)));
+        let referrers: Vec<(u32, Option<u32>, Sha, Sha)> = referrers.collect();
+        let of_referrers = referrers.iter().flat_map(|(_, _, subject, root)| [*subject, *root]);
+        let subjects = entries.iter().filter_map(|(_, _, subject)| *subject).chain(of_referrers);
+        let mut strangers: Vec<Sha> = subjects.filter(|subject| self.image(*subject).is_none()).collect();
         strangers.sort_unstable();
         strangers.dedup();
         self.strangers = strangers;
-        let known = |root: Sha| {
-            let stranger = || self.strangers.binary_search(&root).ok().map(|stranger| Root::Stranger(place(stranger)));
-            self.image(root).map(Root::Image).or_else(stranger)
+        let known = |sha: Sha| {
+            let stranger = || self.strangers.binary_search(&sha).ok().map(|stranger| Root::Stranger(place(stranger)));
+            self.image(sha).map(Root::Image).or_else(stranger)
         };
+        let entries = entries.into_iter();
         let mut entries: Vec<Entry> =
-            entries.into_iter().map(|(image, tag, root)| Entry { image, tag, root: root.and_then(known) }).collect();
-        // What has no root is deeper than anything is replicated.
+            entries.map(|(image, tag, subject)| Entry { image, tag, subject: subject.and_then(known) }).collect();
         let mut referrers: Vec<Referrer> = referrers
             .into_iter()
-            .filter_map(|(image, tag, root)| Some(Referrer { image, tag, root: known(root?)? }))
+            .filter_map(|(image, tag, subject, root)| {
+                Some(Referrer { image, tag, subject: known(subject)?, root: known(root)? })
+            })
             .collect();
         let age = |image: u32| (self.images[image as usize].pushed_at, image);
         entries.sort_by_key(|entry| (age(entry.image), entry.tag));
@@ -192,11 +207,11 @@ impl Source {
         &self.images[image as usize]
     }
 
-    /// What refers to `root`, at any depth.
-    pub(crate) fn referrers_of(&self, root: Root) -> &[Referrer] {
+    /// What refers to `root`, at any depth, with its place.
+    pub(crate) fn referrers_of(&self, root: Root) -> impl Iterator<Item = (u32, Referrer)> {
         let begin = self.referrers.partition_point(|referrer| root_key(referrer.root) < root_key(root));
-        let rest = &self.referrers[begin..];
-        &rest[..rest.partition_point(|referrer| referrer.root == root)]
+        let of_root = self.referrers[begin..].iter().take_while(move |referrer| referrer.root == root);
+        (place(begin)..).zip(of_root.copied())
     }
 
     /// What `sha` refers to in the end, itself where it refers to nothing.
@@ -276,12 +291,14 @@ mod tests {
             [("platform", None), ("chart", Some("chart")), ("app", Some("latest")), ("app", Some("v1"))],
             "the oldest first"
         );
-        assert_eq!(entries[1].root, Some(app), "what has a tag of its own is judged with what it refers to");
-        let of_app: Vec<&str> = source.referrers_of(app).iter().map(|referrer| name(referrer.image)).collect();
-        assert_eq!(of_app, ["sbom", "signature of sbom", "signature"]);
+        assert_eq!(entries[1].subject, Some(app), "what has a tag of its own is judged by what it refers to");
+        let of_app: Vec<&str> = source.referrers_of(app).map(|(_, referrer)| name(referrer.image)).collect();
+        assert_eq!(of_app, ["chart", "sbom", "signature of sbom", "signature"], "and comes with that all the same");
+        let of_sbom = source.referrers.iter().find(|referrer| name(referrer.image) == "signature of sbom").unwrap();
+        assert_eq!(of_sbom.subject, Root::Image(source.image(Sha::from(&digest("sbom"))).unwrap()));
         assert_eq!(source.strangers, [Sha::from(&digest("gone"))]);
         let of_gone: Vec<&str> =
-            source.referrers_of(Root::Stranger(0)).iter().map(|referrer| name(referrer.image)).collect();
+            source.referrers_of(Root::Stranger(0)).map(|(_, referrer)| name(referrer.image)).collect();
         assert_eq!(of_gone, ["lost"]);
     }
 

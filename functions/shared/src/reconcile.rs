@@ -49,7 +49,8 @@ pub struct Request {
     /// Only images that were pushed before then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pushed_before: Option<Timestamp>,
-    /// Only so many images of each repository and rule: those that were pushed last.
+    /// Only so many images of each repository and rule: those with a tag that were pushed last. Images without one are left out,
+    /// because no list tells which of them are platforms of an index.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub newest: Option<usize>,
     /// Only images that were pushed at least so many seconds before the round began: the executions for those that were pushed
