@@ -4,7 +4,8 @@ SHELL := /bin/sh
 
 # Instruction sets of the packages, as the Terraform module's `architecture`.
 ARCHITECTURES := x86_64 arm64
-ARCH ?= $(ARCHITECTURES)
+# What is deployed is of one.
+ARCH ?= $(if $(filter deploy destroy,$(MAKECMDGOALS)),x86_64,$(ARCHITECTURES))
 # That of this machine.
 MACHINE := $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64)
 # Python 3.11 or later, to make the tools' environment from.

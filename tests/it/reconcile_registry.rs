@@ -9,7 +9,7 @@ use futures::{StreamExt as _, stream};
 use local_stack::{Execution, ExecutionStatus, LocalStack, Options, SOURCE, Undeployed};
 use serde_json::{Value, json};
 use shared::names::ImageTag;
-use shared::reconcile::{Item, Kind, Mode, Report};
+use shared::reconcile::{Item, Kind, Mode, Report, State, state_key};
 
 use crate::operator::{Operator, is_cli_installed};
 use crate::reconcile::{image, put};
@@ -52,9 +52,11 @@ async fn report(stack: &LocalStack, execution: &Execution) -> Report {
 
 /// Every item of a round, as a Map reads them.
 async fn items(stack: &LocalStack, report: &Report) -> Vec<Item> {
+    let state = state_key(report.all.prefix.strip_suffix("differences/").unwrap());
+    let state: State = serde_json::from_str(&stack.object(&state).await.unwrap()).unwrap();
     let mut items = Vec::new();
-    for part in 1..=report.all.items.div_ceil(1000) {
-        let text = stack.object(&format!("{}{part:06}.jsonl", report.all.prefix)).await.unwrap();
+    for part in state.parts {
+        let text = stack.object(&part).await.unwrap();
         items.extend(text.lines().map(|line| serde_json::from_str::<Item>(line).unwrap()));
     }
     items

@@ -47,7 +47,7 @@ const RAISED: [(&str, &[ErrorName]); 7] = {
     use ErrorName::{
         AccessDenied, DigestMismatch, ImageNotFound, Internal, InvalidInput, LayersMissing, QuotaExceeded,
         ReconcileIncomplete, RegistryThrottled, RegistryUnavailable, ReplicationIncomplete, ReportUndelivered,
-        RepositoryNotFound, TagConflict, TagUnsettled, UploadLost,
+        RepositoryNotFound, RunUnderWay, TagConflict, TagUnsettled, UploadLost,
     };
     [
         (
@@ -110,7 +110,15 @@ const RAISED: [(&str, &[ErrorName]); 7] = {
         ("Report", &[InvalidInput, ReportUndelivered, ReplicationIncomplete, Internal]),
         (
             "FindDifferences",
-            &[InvalidInput, AccessDenied, RegistryThrottled, RegistryUnavailable, ReportUndelivered, Internal],
+            &[
+                InvalidInput,
+                AccessDenied,
+                RegistryThrottled,
+                RegistryUnavailable,
+                ReportUndelivered,
+                RunUnderWay,
+                Internal,
+            ],
         ),
         ("ReportDifferences", &[InvalidInput, ReportUndelivered, ReconcileIncomplete, Internal]),
     ]
