@@ -88,7 +88,7 @@ $(TOOLS)/cargo/bin/cargo-about:
 .PHONY: $(ARCHITECTURES:%=papers/%)
 $(ARCHITECTURES:%=papers/%): papers/%:
 	@cargo fetch --locked --quiet
-	@$(MAKE) --no-print-directory --jobs=2 $(foreach function,$(FUNCTIONS),$(PAPERS:%=target/lambda/$*/$(function)/%))
+	@$(MAKE) --silent --jobs=2 $(foreach function,$(FUNCTIONS),$(PAPERS:%=target/lambda/$*/$(function)/%))
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' Cargo.toml | head -n 1)
 MODULE_ARCHIVE := ecr-replicator-module-$(VERSION).zip

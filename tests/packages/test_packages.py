@@ -1,5 +1,6 @@
 """What `make package` wrote into dist: `make package-check`."""
 
+import functools
 import hashlib
 import json
 import os
@@ -28,76 +29,81 @@ def run(*command, **options):
     return result.stdout
 
 
-def crates(function, triple):
+def crates(architecture, function):
     """What cargo links into a function, without the workspace's own."""
-    tree = run("cargo", "tree", "--locked", "--offline", "--package", function, "--edges", "normal", "--target", triple,
-               "--prefix", "none", "--format", "{p}")  # fmt: skip
+    edges = ("--edges", "normal", "--target", ARCHITECTURES[architecture][0])
+    tree = run("cargo", "tree", "--locked", "--offline", "--package", function, *edges, "--prefix", "none", "--format", "{p}")
     lines = {line.removesuffix(" (*)") for line in tree.splitlines() if line}
     return {tuple(line.split()[:2]) for line in lines if "(/" not in line}
 
 
-class Packages(unittest.TestCase):
-    def packages(self):
-        for architecture, (triple, machine) in ARCHITECTURES.items():
+def of_each_package(test):
+    @functools.wraps(test)
+    def tests(self):
+        for architecture in ARCHITECTURES:
             for function in FUNCTIONS:
                 with self.subTest(architecture=architecture, function=function):
                     with zipfile.ZipFile(DIST / architecture / function / "bootstrap.zip") as package:
-                        yield architecture, function, triple, machine, package
+                        test(self, architecture, function, package)
 
-    def test_a_package_has_the_program_and_its_papers(self):
-        for _, _, _, machine, package in self.packages():
-            entries = package.infolist()
-            self.assertEqual([entry.filename for entry in entries], ENTRIES)
-            self.assertEqual([oct(entry.external_attr >> 16) for entry in entries], ["0o100755", "0o100644", "0o100644"])
-            self.assertEqual({entry.date_time for entry in entries}, {(1980, 1, 1, 0, 0, 0)})
-            header = package.read("bootstrap")[:20]
-            self.assertEqual(header[:4], b"\x7fELF")
-            self.assertEqual(int.from_bytes(header[18:20], "little"), machine)
+    return tests
 
-    def test_no_program_tells_where_it_was_built(self):
+
+class Packages(unittest.TestCase):
+    @of_each_package
+    def test_a_package_has_the_program_and_its_papers(self, architecture, function, package):
+        entries = package.infolist()
+        self.assertEqual([entry.filename for entry in entries], ENTRIES)
+        self.assertEqual([oct(entry.external_attr >> 16) for entry in entries], ["0o100755", "0o100644", "0o100644"])
+        self.assertEqual({entry.date_time for entry in entries}, {(1980, 1, 1, 0, 0, 0)})
+        header = package.read("bootstrap")[:20]
+        self.assertEqual(header[:4], b"\x7fELF")
+        self.assertEqual(int.from_bytes(header[18:20], "little"), ARCHITECTURES[architecture][1])
+
+    @of_each_package
+    def test_no_program_tells_where_it_was_built(self, architecture, function, package):
         home = pathlib.Path.home()
         places = {ROOT, home, pathlib.Path(os.environ.get("CARGO_HOME", home / ".cargo"))}
-        for _, _, _, _, package in self.packages():
-            program = package.read("bootstrap")
-            self.assertIn(b"/cargo/registry/src/", program)
-            self.assertEqual([place for place in places if bytes(place) + b"/" in program], [])
+        program = package.read("bootstrap")
+        self.assertIn(b"/cargo/registry/src/", program)
+        self.assertEqual([place for place in places if bytes(place) + b"/" in program], [])
 
-    def test_a_package_is_written_with_the_same_bytes_again(self):
+    @of_each_package
+    def test_a_package_is_written_with_the_same_bytes_again(self, architecture, function, package):
         with tempfile.TemporaryDirectory() as directory:
             again = pathlib.Path(directory) / "bootstrap.zip"
-            for architecture, function, _, _, _ in self.packages():
-                # Other times and another umask than the first time.
-                for entry in ENTRIES:
-                    copy = pathlib.Path(directory) / entry
-                    shutil.copyfile(BUILT / architecture / function / entry, copy)
-                    copy.chmod(0o700 if entry == "bootstrap" else 0o600)
-                run("python", "packaging/archive.py", again, *(f"{entry}={directory}/{entry}" for entry in ENTRIES))
-                self.assertEqual(again.read_bytes(), (DIST / architecture / function / "bootstrap.zip").read_bytes())
+            # Other times and another umask than the first time.
+            for entry in ENTRIES:
+                copy = pathlib.Path(directory) / entry
+                shutil.copyfile(BUILT / architecture / function / entry, copy)
+                copy.chmod(0o700 if entry == "bootstrap" else 0o600)
+            run("python", "packaging/archive.py", again, *(f"{entry}={directory}/{entry}" for entry in ENTRIES))
+            self.assertEqual(again.read_bytes(), (DIST / architecture / function / "bootstrap.zip").read_bytes())
 
-    def test_the_sbom_lists_what_cargo_links(self):
+    @of_each_package
+    def test_the_sbom_lists_what_cargo_links(self, architecture, function, package):
         rust = re.search(r'channel = "(.*)"', (ROOT / "rust-toolchain.toml").read_text())[1]
-        for _, function, triple, _, package in self.packages():
-            sbom = json.loads(package.read("sbom.cdx.json"))
-            self.assertEqual((sbom["bomFormat"], sbom["specVersion"]), ("CycloneDX", "1.6"))
-            self.assertEqual(sbom["metadata"]["component"]["name"], function)
-            self.assertEqual(sbom["metadata"]["properties"], [{"name": "cdx:rustc:sbom:target:triple", "value": triple}])
-            # What a build writes anew each time.
-            self.assertNotIn("serialNumber", sbom)
-            self.assertNotIn("timestamp", sbom["metadata"])
-            listed = {(component["name"], f"v{component['version']}") for component in sbom["components"]}
-            self.assertEqual(listed, crates(function, triple) | {("rust-std", f"v{rust}")})
-            for component in sbom["components"]:
-                self.assertRegex(component["purl"], r"^pkg:(cargo|generic)/[a-zA-Z0-9_-]+@[0-9a-z.-]+$")
-                self.assertTrue(component["licenses"][0]["expression"])
+        sbom = json.loads(package.read("sbom.cdx.json"))
+        self.assertEqual((sbom["bomFormat"], sbom["specVersion"]), ("CycloneDX", "1.6"))
+        self.assertEqual(sbom["metadata"]["component"]["name"], function)
+        self.assertEqual(sbom["metadata"]["properties"], [{"name": "cdx:rustc:sbom:target:triple", "value": ARCHITECTURES[architecture][0]}])
+        # What a build writes anew each time.
+        self.assertNotIn("serialNumber", sbom)
+        self.assertNotIn("timestamp", sbom["metadata"])
+        listed = {(component["name"], f"v{component['version']}") for component in sbom["components"]}
+        self.assertEqual(listed, crates(architecture, function) | {("rust-std", f"v{rust}")})
+        for component in sbom["components"]:
+            self.assertRegex(component["purl"], r"^pkg:(cargo|generic)/[a-zA-Z0-9_-]+@[0-9a-z.-]+$")
+            self.assertTrue(component["licenses"][0]["expression"])
 
-    def test_the_notice_has_a_licence_for_each_crate(self):
-        for _, function, triple, _, package in self.packages():
-            notice = package.read("NOTICE").decode()
-            named = set(re.findall(r"^  (\S+) (\d\S*)(?: https?://\S+)?$", notice, re.MULTILINE))
-            self.assertEqual(named, {(name, version[1:]) for name, version in crates(function, triple)})
-            # Of what crates have taken in from elsewhere, as packaging/about.toml says.
-            self.assertIn("Stephan Mueller", notice)
-            self.assertIn("Mathijs van de Nes", notice)
+    @of_each_package
+    def test_the_notice_has_a_licence_for_each_crate(self, architecture, function, package):
+        notice = package.read("NOTICE").decode()
+        named = set(re.findall(r"^  (\S+) (\d\S*)(?: https?://\S+)?$", notice, re.MULTILINE))
+        self.assertEqual(named, {(name, version[1:]) for name, version in crates(architecture, function)})
+        # Of what crates have taken in from elsewhere, as packaging/about.toml says.
+        self.assertIn("Stephan Mueller", notice)
+        self.assertIn("Mathijs van de Nes", notice)
 
     def test_the_checksums_are_of_all_that_there_is(self):
         files = {str(file.relative_to(DIST)) for file in DIST.rglob("*") if file.is_file()} - {"SHA256SUMS"}
@@ -121,11 +127,11 @@ class Packages(unittest.TestCase):
             tests = terraform / "tests"
             shutil.copytree(ROOT / "terraform/tests/mocks", tests / "mocks")
             shutil.copy(ROOT / "tests/packages/module.tftest.hcl", tests)
-            environment = os.environ | {"TF_DATA_DIR": str(directory / "data"), "TF_VAR_dist": str(DIST)}
+            environment = os.environ | {"TF_DATA_DIR": str(directory / "data")}
             wrapper = [str(ROOT / "tests/local/bin/terraform"), f"-chdir={terraform}"]
             run(*wrapper, "init", "-backend=false", "-input=false", "-lockfile=readonly", env=environment)
             run(*wrapper, "validate", env=environment)
-            run(*wrapper, "test", f"-var=dist={DIST}", env=environment)
+            run(*wrapper, "test", f'-var=dist="{DIST}"', env=environment)
 
 
 if __name__ == "__main__":

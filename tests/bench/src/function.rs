@@ -241,7 +241,9 @@ mod tests {
         let packages = root.join("target/lambda").join(architecture);
         let logs = root.join("target/bench");
         std::fs::create_dir_all(&logs).unwrap();
-        let environment = ["BUCKET", "DEPLOYMENT", "REPLICATION_ARN"].map(|name| (name, "any".to_owned()));
+        // Nothing is at the endpoint: what is wrong with the input is found before anybody is asked.
+        let mut environment = crate::world::environment("http://127.0.0.1:9".into());
+        environment.extend(["BUCKET", "DEPLOYMENT", "REPLICATION_ARN"].map(|name| (name, "any".to_owned())));
         for name in FUNCTIONS {
             let bootstrap = packages.join(name).join("bootstrap");
             let program = match emulator {
