@@ -135,16 +135,26 @@ resource "aws_lambda_function" "this" {
       condition     = var.packages_s3 == null || contains(keys(local.release_hashes), each.key)
       error_message = "The checksums have no line for ${local.release_names[each.key]}: set packages_s3.sha256sums to the text of the SHA256SUMS that the packages came with."
     }
-
-    # Whatever was put into the bucket: the alias stays where it is unless Lambda took just the package that the checksums are of.
-    postcondition {
-      condition     = var.packages_s3 == null || self.code_sha256 == self.source_code_hash
-      error_message = "The object in S3 is not the package that the checksums name ${local.release_names[each.key]}: Lambda took one whose hash is ${self.code_sha256}."
-    }
   }
 
   # A function that is invoked before its role may write logs loses the first of them.
   depends_on = [aws_iam_role_policy.function]
+}
+
+# What Lambda took from the bucket. It is asked when there is a new version, before the alias moves there: the resource itself still has
+# the old version's hash in a plan.
+data "aws_lambda_function" "fetched" {
+  for_each = var.packages_s3 == null ? {} : local.functions
+
+  function_name = aws_lambda_function.this[each.key].function_name
+  qualifier     = aws_lambda_function.this[each.key].version
+
+  lifecycle {
+    postcondition {
+      condition     = self.code_sha256 == local.release_hashes[each.key]
+      error_message = "Version ${self.version} of ${self.function_name} is not the package that the checksums name ${local.release_names[each.key]}, and the alias stays where it was. Put the package there under another key_prefix, and have packages_s3 name that."
+    }
+  }
 }
 
 # A running execution keeps calling an alias while a deployment moves it; rolling back is moving it back.
@@ -154,5 +164,5 @@ resource "aws_lambda_alias" "live" {
   name             = "live"
   description      = "The version that the state machine calls"
   function_name    = aws_lambda_function.this[each.key].function_name
-  function_version = aws_lambda_function.this[each.key].version
+  function_version = var.packages_s3 == null ? aws_lambda_function.this[each.key].version : data.aws_lambda_function.fetched[each.key].version
 }

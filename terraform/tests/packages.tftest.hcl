@@ -135,12 +135,12 @@ run "another_object_than_the_checksum_is_of" {
     packages_s3 = { bucket = "artifacts", sha256sums = var.sums }
   }
 
-  override_resource {
-    target = aws_lambda_function.this
+  override_data {
+    target = data.aws_lambda_function.fetched
     values = { code_sha256 = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=" }
   }
 
-  expect_failures = [aws_lambda_function.this]
+  expect_failures = [data.aws_lambda_function.fetched]
 }
 
 run "in_a_directory_and_in_s3" {
