@@ -145,7 +145,7 @@ terraform-check: terraform-fmt $(TERRAFORM_ROOT_CHECKS) ## Check format and vali
 
 .PHONY: terraform-fmt
 terraform-fmt:
-	$(TERRAFORM) fmt -check -recursive -diff deploy terraform tests/local
+	$(TERRAFORM) fmt -check -recursive -diff deploy terraform tests/local tests/packages
 
 .PHONY: $(TERRAFORM_ROOT_CHECKS)
 $(TERRAFORM_ROOT_CHECKS): terraform-check/%:

@@ -86,7 +86,8 @@ class Packages(unittest.TestCase):
         sbom = json.loads(package.read("sbom.cdx.json"))
         self.assertEqual((sbom["bomFormat"], sbom["specVersion"]), ("CycloneDX", "1.6"))
         self.assertEqual(sbom["metadata"]["component"]["name"], function)
-        self.assertEqual(sbom["metadata"]["properties"], [{"name": "cdx:rustc:sbom:target:triple", "value": ARCHITECTURES[architecture][0]}])
+        triple = {"name": "cdx:rustc:sbom:target:triple", "value": ARCHITECTURES[architecture][0]}
+        self.assertEqual(sbom["metadata"]["properties"], [triple])
         # What a build writes anew each time.
         self.assertNotIn("serialNumber", sbom)
         self.assertNotIn("timestamp", sbom["metadata"])
