@@ -203,6 +203,8 @@ pub(crate) struct Functions {
     copy: Process<Dependencies>,
     put: Process<Registries>,
     report: Process<report::Dependencies>,
+    /// What the definition has of rules.
+    rules: Value,
     /// The time of an invocation.
     time: Duration,
     /// When the execution was started.
@@ -224,6 +226,7 @@ impl Functions {
             copy: Process::new(move || Dependencies::new(of_copy(), settings()).unwrap()),
             put: Process::new(registries()),
             report: Process::new(move || report::Dependencies::new(&services, "ecr-replicator".to_owned())),
+            rules: rules(),
             time: Duration::from_mins(15),
             started_at: Timestamp::now(),
         }
@@ -234,6 +237,11 @@ impl Functions {
         Self { time, ..self }
     }
 
+    /// The same functions with other rules.
+    pub(crate) fn with_rules(self, rules: Value) -> Self {
+        Self { rules, ..self }
+    }
+
     fn deadline(&self) -> Deadline {
         let end = Instant::now() + self.time;
         Deadline::told_by(move || end.saturating_duration_since(Instant::now()))
@@ -242,7 +250,7 @@ impl Functions {
     /// ResolveImage: the first round, unless there is nothing to do.
     pub(crate) async fn resolve(&self, course: &impl Course, input: &Value) -> Result<Option<Round>, Failed> {
         course.enters(State::ResolveImage);
-        let input = json!({"execution": NAME, "input": input, "rules": rules()});
+        let input = json!({"execution": NAME, "input": input, "rules": self.rules});
         let resolve = async |registries: &_| resolve_image::handle(registries, decode(input.clone()).unwrap()).await;
         Ok(attempt(course, State::ResolveImage, &self.resolve, resolve).await?.round)
     }

@@ -27,6 +27,7 @@ mod put_manifest;
 mod reconcile;
 mod reconcile_registry;
 mod redrive;
+mod repair;
 mod replication;
 mod report;
 mod report_faults;
