@@ -6,7 +6,7 @@ use aws_config::SdkConfig;
 use aws_sdk_ecr::Client;
 use fastrand::Rng;
 use serde_json::{Value, json};
-use shared::{copy::Uploads, names::Digest, reconcile::Item};
+use shared::{copy::Uploads, names::Digest, reconcile::Item, rules::Filter};
 
 use crate::{
     execution::{Functions, Undisturbed},
@@ -16,6 +16,8 @@ use crate::{
 
 /// How many registries are drawn.
 const SEEDS: u64 = 8;
+
+const ACCOUNT: &str = "123456789012";
 
 const REPOSITORIES: [&str; 3] = ["prod/app", "prod/web", "lib/base"];
 const TAGS: [&str; 5] = ["v1", "v2", "v2-rc1", "dev", "latest"];
@@ -27,6 +29,8 @@ struct Push {
     manifest: Value,
     blobs: Vec<String>,
     tags: Vec<String>,
+    /// What it refers to, by its manifest or by its tag.
+    subject: Option<Digest>,
     platforms: Vec<Push>,
 }
 
@@ -52,7 +56,7 @@ fn pushes(random: &mut Rng) -> Vec<Push> {
         let repository = *random.choice(&REPOSITORIES).unwrap();
         let lone = |name: String, subject: Option<&Digest>, tags: Vec<String>| {
             let (manifest, blobs) = (image(&name, &[&name, "base"], subject), vec![name.clone(), "base".to_owned()]);
-            Push { repository, manifest, blobs, tags, platforms: Vec::new() }
+            Push { repository, manifest, blobs, tags, subject: subject.cloned(), platforms: Vec::new() }
         };
         let count = random.usize(0..3);
         let tags = random.choose_multiple(TAGS, count).into_iter();
@@ -67,7 +71,8 @@ fn pushes(random: &mut Rng) -> Vec<Push> {
                 tags.push("index".to_owned());
             }
             let manifest = index(&[&platforms[0].manifest, &platforms[1].manifest]);
-            pushed = Push { repository, manifest, blobs: Vec::new(), tags, platforms: platforms.to_vec() };
+            pushed =
+                Push { repository, manifest, blobs: Vec::new(), tags, subject: None, platforms: platforms.to_vec() };
         }
         let mut subjects: Vec<Digest> = pushed.platforms.iter().chain([&pushed]).map(Push::digest).collect();
         pushes.push(pushed);
@@ -75,7 +80,10 @@ fn pushes(random: &mut Rng) -> Vec<Push> {
             let subject = random.choice(&subjects).unwrap().clone();
             let name = format!("referrer {number} {referrer}");
             let pushed = match random.u8(0..4) {
-                0 => lone(name, None, vec![cosign(&subject, "sig")]),
+                0 => {
+                    let signature = lone(name, None, vec![cosign(&subject, "sig")]);
+                    Push { subject: Some(subject), ..signature }
+                }
                 1 => lone(name, Some(&subject), vec![format!("v{number}-sbom{referrer}")]),
                 _ => lone(name, Some(&subject), Vec::new()),
             };
@@ -116,6 +124,35 @@ async fn replicate(functions: &Functions, item: &Item) {
     }
 }
 
+/// The digests that come with what the tags of `rule` are on, image or index, in a repository of the source.
+fn whole(setup: &Setup, pushes: &[Push], rule: &Value, repository: &str) -> BTreeSet<(Option<String>, String)> {
+    let filter = |member: &str| serde_json::from_value::<Filter>(rule[member].clone()).unwrap();
+    let there = setup.ecr.view(ACCOUNT, SOURCE, repository).unwrap_or_default();
+    let mut whole = BTreeSet::new();
+    if !filter("repositories").selects(repository) {
+        return whole;
+    }
+    for push in pushes.iter().filter(|push| push.repository == repository && push.subject.is_none()) {
+        let digest = push.digest().to_string();
+        let held = push.tags.iter().filter(|tag| there.tags[*tag] == digest && filter("tags").selects(tag));
+        let held: Vec<_> = held.map(|tag| (Some(tag.clone()), digest.clone())).collect();
+        if held.is_empty() {
+            continue;
+        }
+        whole.extend(held);
+        let mut with: Vec<Digest> = push.platforms.iter().chain([push]).map(Push::digest).collect();
+        // What refers to something is pushed after it.
+        let referrers = pushes.iter().filter(|it| it.repository == repository);
+        for referrer in referrers {
+            if referrer.subject.as_ref().is_some_and(|subject| with.contains(subject)) {
+                with.push(referrer.digest());
+            }
+        }
+        whole.extend(with.into_iter().map(|digest| (None, digest.to_string())));
+    }
+    whole
+}
+
 /// Audits a registry that `seed` draws, replicates what differs, and audits it again; what differed at first, and after that.
 async fn repair(seed: u64, config: &SdkConfig) -> [Vec<Item>; 2] {
     let (setup, mut random) = (Setup::start().await, Rng::with_seed(seed));
@@ -143,6 +180,18 @@ async fn repair(seed: u64, config: &SdkConfig) -> [Vec<Item>; 2] {
     let (_, found) = setup.find(&rules, json!({})).await;
     for item in &found {
         replicate(&functions, item).await;
+    }
+    for (rule, region, prefix) in [("all", NEAR, ""), ("all", FAR, "mirror/"), ("releases", THIRD, "")] {
+        for repository in REPOSITORIES {
+            let there = setup.ecr.view(ACCOUNT, region, &format!("{prefix}{repository}")).unwrap_or_default();
+            for (tag, digest) in whole(&setup, &pushes, &rules[rule], repository) {
+                let is_there = match &tag {
+                    Some(tag) => there.tags.get(tag) == Some(&digest),
+                    None => there.images.contains_key(&digest),
+                };
+                assert!(is_there, "seed {seed}: {rule} {repository} {tag:?} {digest} is not in {region}");
+            }
+        }
     }
     setup.pass(&rules, &json!({}), (2, false)).await;
     [found, setup.items("runs/run-1/2/")]
