@@ -28,7 +28,7 @@ use shared::{
 use crate::{
     metrics::sums,
     permissions::{actions, allowed, of_function},
-    world::{LIFECYCLE_POLICY, OCI_INDEX, OCI_MANIFEST, SOURCE, index, manifest, sdk_config},
+    world::{LIFECYCLE_POLICY, OCI_MANIFEST, SOURCE, index, manifest, sdk_config},
 };
 
 const BUCKET: &str = "runs-of-reconcile";
@@ -836,12 +836,8 @@ async fn a_verification_needs_what_it_verifies() {
 async fn an_image_without_a_tag_is_of_a_rule_that_says_so_unless_an_index_has_it() {
     let setup = Setup::start().await;
     let platform = image("platform", &["p"], None);
-    let of_index = setup.put(SOURCE, "prod/app", &platform, &["p"], &[]).await;
-    let content = platform.to_string();
-    let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [
-        {"mediaType": OCI_MANIFEST, "digest": of_index.as_str(), "size": content.len()},
-    ]});
-    setup.put(SOURCE, "prod/app", &index, &[], &["dev"]).await;
+    setup.put(SOURCE, "prod/app", &platform, &["p"], &[]).await;
+    setup.put(SOURCE, "prod/app", &index(&[&platform]), &[], &["dev"]).await;
     let lone = setup.push(SOURCE, "prod/app", "lone", &[]).await;
     setup.push_to(&[NEAR], "prod/app", "there", &[]).await;
     let rules = json!({
@@ -857,14 +853,9 @@ async fn an_image_without_a_tag_is_of_a_rule_that_says_so_unless_an_index_has_it
 async fn what_refers_to_a_platform_goes_where_the_platform_is() {
     let setup = Setup::start().await;
     let platform = image("platform", &["p"], None);
-    let index = |digest: &Digest| {
-        json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [
-            {"mediaType": OCI_MANIFEST, "digest": digest.as_str(), "size": platform.to_string().len()},
-        ]})
-    };
     for region in [SOURCE, NEAR] {
-        let digest = setup.put(region, "prod/app", &platform, &["p"], &[]).await;
-        setup.put(region, "prod/app", &index(&digest), &[], &["v1"]).await;
+        setup.put(region, "prod/app", &platform, &["p"], &[]).await;
+        setup.put(region, "prod/app", &index(&[&platform]), &[], &["v1"]).await;
     }
     setup.make(FAR, "prod/app").await;
     let digest = Digest::of(platform.to_string().as_bytes());
@@ -1032,12 +1023,8 @@ async fn a_plan_weighs_each_blob_once_and_only_what_is_not_there() {
     let digest = Digest::of(second.to_string().as_bytes());
     setup.put(SOURCE, "prod/app", &image("sbom", &["sbom!"], Some(&digest)), &["sbom!"], &[]).await;
     let platform = image("platform", &[&base, "platform"], None);
-    let content = platform.to_string();
     let digest = setup.put(SOURCE, "prod/app", &platform, &[&base, "platform"], &[]).await;
-    let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [
-        {"mediaType": OCI_MANIFEST, "digest": digest.as_str(), "size": content.len()},
-    ]});
-    setup.put(SOURCE, "prod/app", &index, &[], &["v3"]).await;
+    setup.put(SOURCE, "prod/app", &index(&[&platform]), &[], &["v3"]).await;
     setup.put(SOURCE, "prod/app", &image("of it", &["of platform!"], Some(&digest)), &["of platform!"], &[]).await;
     // In the far region are the first image without its second tag, and so its blobs.
     setup.put(FAR, "prod/app", &first, &[&base, &one], &["v1"]).await;

@@ -64,7 +64,7 @@ fn pushes(random: &mut Rng) -> Vec<Push> {
         let mut pushed = lone(format!("image {number}"), None, tags.clone());
         if random.bool() {
             let platforms = ["amd64", "arm64"].map(|platform| {
-                let tag = format!("v{number}-{platform}");
+                let tag = format!("{platform}-{number}");
                 lone(format!("{platform} {number}"), None, if random.bool() { vec![tag] } else { Vec::new() })
             });
             if tags.is_empty() {
