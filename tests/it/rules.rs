@@ -1,6 +1,6 @@
 //! Replication rules, end to end: what they select, by the very patterns that Terraform makes of them, and where that goes.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 
 use ecr_local::{RepositorySettings, RepositoryView, Role};
@@ -9,11 +9,13 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 use shared::contract::{Report, Status, TargetReport};
-use shared::names::Digest;
+use shared::names::{Digest, ImageTag, RepositoryName};
+use shared::reconcile::Item;
 use shared::rules::Filter;
 
+use crate::reconcile::{Setup, image, put, rule};
 use crate::scene::{PATIENCE, REPOSITORY, Scene, TAG};
-use crate::world::LIFECYCLE_POLICY;
+use crate::world::{LIFECYCLE_POLICY, SOURCE};
 
 /// The account that the functions are in, and another one.
 const OWN_ACCOUNT: &str = "000000000000";
@@ -218,10 +220,16 @@ async fn a_rule_s_event_pattern_means_what_its_filters_mean() {
     let mut runner =
         TestRunner::new(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() });
     let (accepted, refused) = (Cell::new(0), Cell::new(0));
+    let (pushed, replicated) = (RefCell::new(BTreeSet::new()), RefCell::new(BTreeSet::new()));
     let tag = name().prop_map(|name| name.replace('/', "-"));
     let held = runner.run(&(name(), tag), |(repository, tag)| {
         let event = event(&repository, Some(&tag), IMAGE);
         let through = tokio::task::block_in_place(|| handle.block_on(stack.rules_for(&event))).unwrap();
+        // Patterns are held to names that ECR would not take, too; those cannot be pushed.
+        let is_name = repository.parse::<RepositoryName>().is_ok() && tag.parse::<ImageTag>().is_ok();
+        if is_name {
+            pushed.borrow_mut().insert((repository.clone(), tag.clone()));
+        }
         for (rule, of_rule) in &rules {
             let [repositories, tags] = [&of_rule["repositories"], &of_rule["tags"]];
             let expected = said(repositories).selects(&repository) && said(tags).selects(&tag);
@@ -233,12 +241,31 @@ async fn a_rule_s_event_pattern_means_what_its_filters_mean() {
                 |filter: &Value, name: &str| serde_json::from_value::<Filter>(filter.clone()).unwrap().selects(name);
             let selected = selects(repositories, &repository) && selects(tags, &tag);
             prop_assert!(expected || !selected, "{}: {}:{}", rule, repository, tag);
+            if is_name && through.contains(rule.as_str()) && selected {
+                replicated.borrow_mut().insert((rule.clone(), repository.clone(), tag.clone()));
+            }
         }
         Ok(())
     });
     held.unwrap();
     let counts = [accepted.get(), refused.get()];
     assert!(counts.iter().all(|count| *count > 50), "accepted and refused: {counts:?}");
+
+    let (pushed, replicated) = (pushed.take(), replicated.take());
+    assert!(pushed.len() > 20 && replicated.len() > 20, "{} and {}", pushed.len(), replicated.len());
+    // What an audit of an empty target tells is what pushes replicate, and nothing else.
+    let setup = Setup::start().await;
+    let client = setup.client(SOURCE).await;
+    for (repository, tag) in pushed {
+        put(&client, &repository, &image(&tag, &["layer"], None), &["layer"], &[&tag]).await;
+    }
+    let of_rule = |of_rule: &Value| rule(&json!({"repositories": of_rule["repositories"], "tags": of_rule["tags"]}));
+    let rules: serde_json::Map<String, Value> = rules.iter().map(|(name, it)| (name.clone(), of_rule(it))).collect();
+    let (_, items) = setup.find(&Value::Object(rules), json!({})).await;
+    let told = items
+        .into_iter()
+        .map(|Item { rule, repository, tag, .. }| (rule, repository.to_string(), tag.unwrap().to_string()));
+    assert_eq!(told.collect::<BTreeSet<_>>(), replicated);
 }
 
 /// The report of an execution, by its log as its output.
