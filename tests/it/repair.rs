@@ -51,7 +51,7 @@ impl Push {
 
 /// What is pushed to the source, in this order: a tag that comes twice is moved.
 fn pushes(random: &mut Rng) -> Vec<Push> {
-    let mut pushes = Vec::new();
+    let mut all = Vec::new();
     for number in 0..random.usize(6..14) {
         let repository = *random.choice(&REPOSITORIES).unwrap();
         let lone = |name: String, subject: Option<&Digest>, tags: Vec<String>| {
@@ -75,7 +75,7 @@ fn pushes(random: &mut Rng) -> Vec<Push> {
                 Push { repository, manifest, blobs: Vec::new(), tags, subject: None, platforms: platforms.to_vec() };
         }
         let mut subjects: Vec<Digest> = pushed.platforms.iter().chain([&pushed]).map(Push::digest).collect();
-        pushes.push(pushed);
+        all.push(pushed);
         for referrer in 0..random.usize(0..4) {
             let subject = random.choice(&subjects).unwrap().clone();
             let name = format!("referrer {number} {referrer}");
@@ -89,10 +89,10 @@ fn pushes(random: &mut Rng) -> Vec<Push> {
             };
             // It may have referrers of its own.
             subjects.push(pushed.digest());
-            pushes.push(pushed);
+            all.push(pushed);
         }
     }
-    pushes
+    all
 }
 
 /// The rules of a deployment.

@@ -40,22 +40,22 @@ async fn meets(state: State, operation: &str, region: &str) {
 
 #[tokio::test]
 async fn resolve_image_names_a_call_without_an_answer() {
-    meets(State::ResolveImage, "BatchGetImage", SOURCE).await;
+    Box::pin(meets(State::ResolveImage, "BatchGetImage", SOURCE)).await;
 }
 
 #[tokio::test]
 async fn ensure_repository_names_a_call_without_an_answer() {
-    meets(State::EnsureRepository, "CreateRepository", TARGET).await;
+    Box::pin(meets(State::EnsureRepository, "CreateRepository", TARGET)).await;
 }
 
 #[tokio::test]
 async fn copy_layers_names_a_call_without_an_answer() {
-    meets(State::CopyLayers, "BatchCheckLayerAvailability", TARGET).await;
+    Box::pin(meets(State::CopyLayers, "BatchCheckLayerAvailability", TARGET)).await;
 }
 
 #[tokio::test]
 async fn put_manifest_names_a_call_without_an_answer() {
-    meets(State::PutManifest, "PutImage", TARGET).await;
+    Box::pin(meets(State::PutManifest, "PutImage", TARGET)).await;
 }
 
 /// CopyLayers alone has attempts of another length, and a time-out that the user sets.

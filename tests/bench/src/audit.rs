@@ -161,6 +161,7 @@ fn input(targets: &[&str]) -> FindInput {
             arn: "arn:aws:states:eu-central-1:123456789012:execution:reconcile:bench".into(),
             name: "bench".into(),
             started_at: Timestamp::now(),
+            started_by: None,
         },
         input: json!({"mode": "audit"}),
         rules: BTreeMap::from([("all".to_owned(), rule)]),
