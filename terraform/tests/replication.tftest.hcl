@@ -410,7 +410,7 @@ run "somebody_is_told_when_a_replication_fails_or_does_not_start" {
       ecr-replicator-executions-timed-out = "AWS/States ExecutionsTimedOut Sum arn:aws:states:eu-central-1:123456789012:stateMachine:ecr-replicator-replicate-image"
       ecr-replicator-executions-aborted   = "AWS/States ExecutionsAborted Sum arn:aws:states:eu-central-1:123456789012:stateMachine:ecr-replicator-replicate-image"
       ecr-replicator-dead-letters         = "AWS/SQS ApproximateNumberOfMessagesVisible Maximum ecr-replicator-image-pushed-dead-letters"
-      ecr-replicator-drift                = "EcrReplicator Drift Maximum ecr-replicator"
+      ecr-replicator-drift                = "EcrReplicator Drift Minimum ecr-replicator"
     }
     error_message = "An alarm watches another metric."
   }
