@@ -11,7 +11,7 @@ use aws_sdk_s3::{
     primitives::ByteStream,
     types::{Delete, ObjectIdentifier},
 };
-use aws_sdk_sfn::types::ExecutionStatus;
+use aws_sdk_sfn::{operation::describe_execution::DescribeExecutionOutput, types::ExecutionStatus};
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use jiff::Timestamp;
@@ -32,6 +32,9 @@ const PAGES: usize = 100;
 
 /// How many objects one call deletes: DeleteObjects' documented limit.
 const DELETED_AT_ONCE: usize = 1000;
+
+/// The call that all of an execution is told by.
+const DESCRIBE_EXECUTION: &str = "DescribeExecution";
 
 /// The most of an error's message that is kept, in bytes.
 const MESSAGE_LIMIT: usize = 1024;
@@ -259,11 +262,13 @@ impl StepFunctions {
     /// # Errors
     /// `AccessDenied`, `ReportUndelivered`.
     pub async fn redrive_count(&self, execution: &str) -> Result<u32, ServiceError> {
-        const OPERATION: &str = "DescribeExecution";
+        let count = self.describe(execution).await?.redrive_count.unwrap_or_default();
+        count.try_into().map_err(|error| ServiceError::unreadable(DESCRIBE_EXECUTION, execution, error))
+    }
+
+    async fn describe(&self, execution: &str) -> Result<DescribeExecutionOutput, ServiceError> {
         let described = self.client.describe_execution().execution_arn(execution).send().await;
-        let described = described.map_err(|error| ServiceError::failed(OPERATION, execution, error))?;
-        let count = described.redrive_count.unwrap_or_default();
-        count.try_into().map_err(|error| ServiceError::unreadable(OPERATION, execution, error))
+        described.map_err(|error| ServiceError::failed(DESCRIBE_EXECUTION, execution, error))
     }
 
     /// The executions of a state machine that are running.
@@ -293,10 +298,7 @@ impl StepFunctions {
         let list = list.map_err(|error| ServiceError::failed("ListExecutions", state_machine, error))?;
         let mut outputs = Vec::new();
         for execution in list.executions {
-            let arn = execution.execution_arn;
-            let described = self.client.describe_execution().execution_arn(&arn).send().await;
-            let described = described.map_err(|error| ServiceError::failed("DescribeExecution", &arn, error))?;
-            outputs.extend(described.output);
+            outputs.extend(self.describe(&execution.execution_arn).await?.output);
         }
         Ok(outputs)
     }
@@ -326,8 +328,7 @@ impl StepFunctions {
         let mut failed = Vec::new();
         for child in list.executions {
             let arn = child.execution_arn;
-            let described = self.client.describe_execution().execution_arn(&arn).send().await;
-            let described = described.map_err(|error| ServiceError::failed("DescribeExecution", &arn, error))?;
+            let described = self.describe(&arn).await?;
             failed.push(Failed {
                 arn,
                 input: described.input.unwrap_or_default(),
