@@ -28,7 +28,10 @@ use shared::{
 use tokio::time::timeout;
 use tracing::info;
 
-use crate::{compare::Comparer, compare::Comparison, selection::Selection};
+use crate::{
+    compare::{Comparer, Comparison},
+    selection::Selection,
+};
 
 /// How many repositories are compared at once: the images of each are in memory.
 const REPOSITORIES_AT_ONCE: usize = 4;
@@ -147,16 +150,17 @@ pub async fn handle(dependencies: &Dependencies, input: FindInput, deadline: Dea
         }
     };
     let selection = Selection::new(state.request.clone(), &rules, dependencies.registries.source(), state.began_at)?;
-    if !state.done && !verification {
-        let is_begun = version != Version::default();
-        if let Some(other) = other_run(&dependencies.step_functions, &execution, round, &mut state, is_begun).await? {
-            info!(execution = execution.name, other, "another one is running");
-            return Ok(Found { already_running: Some(other), ..pass.found(&State { done: true, ..state }, false) });
-        }
+    let is_begun = version != Version::default();
+    if !state.done
+        && !verification
+        && let Some(other) = other_run(&dependencies.step_functions, &execution, round, &mut state, is_begun).await?
+    {
+        info!(execution = execution.name, other, "another one is running");
+        return Ok(Found { already_running: Some(other), ..pass.found(&State { done: true, ..state }, false) });
     }
     let mut overtaken = false;
     if !state.done {
-        if version == Version::default() {
+        if !is_begun {
             state.totals = selection.totals();
         }
         let (invocation, selection) = (fastrand::u64(..), Arc::new(selection));
