@@ -112,7 +112,7 @@ impl Patience {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
+    use tokio::time::Instant;
 
     use super::*;
 
@@ -124,7 +124,7 @@ mod tests {
         }
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn limited_pauses_are_those_of_all_calls_together() {
         let patience = Patience::until(Deadline::told_by(|| Duration::from_mins(15)));
         let patience = patience.with_pauses_of(Duration::from_millis(1100));
