@@ -12,6 +12,7 @@ mod repositories;
 mod tags;
 
 use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -45,6 +46,7 @@ struct Call {
     gate: Gate,
     ecr: Arc<Ecr>,
     identity: Identity,
+    operation: String,
     /// The action that a policy allows or denies.
     action: String,
     /// How much of a part is kept, where a fault says so.
@@ -59,8 +61,20 @@ impl Call {
     /// The registry of a repository with which the caller may do this.
     fn permitted(&self, account: Option<Account>, name: &RepositoryName) -> Result<Registry> {
         let registry = self.named_registry(account);
+        self.ask(&registry, name.as_str());
         self.ecr.permit(&self.identity.caller, &registry, name, &self.action)?;
         Ok(registry)
+    }
+
+    /// Notes the question whether the caller may do this with a repository, or with what else `resource` is.
+    fn ask(&self, registry: &Registry, resource: &str) {
+        self.ask_for(&self.action, registry, resource, BTreeMap::new());
+    }
+
+    /// As [`Call::ask`], of what the call does besides, or with what conditions ask about.
+    fn ask_for(&self, action: &str, registry: &Registry, resource: &str, context: BTreeMap<String, BTreeSet<String>>) {
+        let resource = format!("{}{resource}", registry.arn_prefix());
+        self.ecr.ask_with(&self.identity.caller, &self.operation, &format!("ecr:{action}"), resource, context);
     }
 
     /// The registry that a request is about: the caller's own, or the one it names in the same region. Whether the caller
@@ -183,9 +197,10 @@ async fn respond(gate: Gate, connection: &Connection, request: Request) -> Resul
         }
         None => None,
     };
-    let mut call = Call { gate, ecr, identity, action: action(operation).to_owned(), keep: None };
+    let (action, operation) = (action(operation).to_owned(), operation.to_owned());
+    let mut call = Call { gate, ecr, identity, operation, action, keep: None };
     let Some(fault) = fault else {
-        return dispatch(&call, operation, body.whole().await?).await;
+        return dispatch(&call, body.whole().await?).await;
     };
     body.slow_down(&fault);
     if let Some(event) = &fault.meanwhile {
@@ -197,20 +212,20 @@ async fn respond(gate: Gate, connection: &Connection, request: Request) -> Resul
         Kind::Answer => {
             let body = body.whole().await?;
             if fault.after {
-                dispatch(&call, operation, body).await?;
+                dispatch(&call, body).await?;
             }
             Err(Refusal::from(&fault))
         }
         Kind::Cut(bytes) => {
             if fault.after {
-                dispatch(&call, operation, body.whole().await?).await?;
+                dispatch(&call, body.whole().await?).await?;
             } else {
                 body.up_to(bytes).await?;
             }
             fault.hold().await;
             match connection.cut().await {}
         }
-        Kind::Own => dispatch(&call, operation, body.whole().await?).await,
+        Kind::Own => dispatch(&call, body.whole().await?).await,
     };
     fault.hold().await;
     Ok(fault.alter(answer.unwrap_or_else(Refusal::answer), connection).await)
@@ -270,8 +285,8 @@ impl Addressed {
     }
 }
 
-async fn dispatch(call: &Call, operation: &str, body: &[u8]) -> Result<Response, Refusal> {
-    let answer = match operation {
+async fn dispatch(call: &Call, body: &[u8]) -> Result<Response, Refusal> {
+    let answer = match call.operation.as_str() {
         "BatchCheckLayerAvailability" => layers::check_availability(call, input(body)?),
         "BatchDeleteImage" => images::delete(call, input(body)?),
         "BatchGetImage" => images::get(call, input(body)?),

@@ -66,6 +66,8 @@ impl FromStr for Role {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Caller {
     pub(crate) account: Account,
+    /// What it began with.
+    access_key: String,
     /// Of nobody but the account itself, if there is none.
     session: Option<RoleSession>,
 }
@@ -78,18 +80,27 @@ struct RoleSession {
 
 impl Caller {
     /// The account itself, which may do anything in it.
-    pub(crate) fn of_account(account: Account) -> Self {
-        Self { account, session: None }
+    pub(crate) fn of_account(account: Account, access_key: &str) -> Self {
+        Self { account, access_key: access_key.to_owned(), session: None }
     }
 
-    pub(crate) fn of_role(role: &Role, session: &str) -> Self {
+    /// As a role.
+    pub(crate) fn assuming(&self, role: &Role, session: &str) -> Self {
         let session = RoleSession { role: role.arn.clone(), name: session.to_owned() };
-        Self { account: role.account.clone(), session: Some(session) }
+        Self { account: role.account.clone(), access_key: self.access_key.clone(), session: Some(session) }
+    }
+
+    pub(crate) fn access_key(&self) -> &str {
+        &self.access_key
+    }
+
+    pub(crate) fn role(&self) -> Option<&str> {
+        self.session.as_ref().map(|session| session.role.as_str())
     }
 
     /// The ARN by which error messages name the caller.
     pub(crate) fn arn(&self) -> String {
-        let Self { account, session } = self;
+        let Self { account, session, .. } = self;
         match session {
             None => format!("arn:aws:iam::{account}:root"),
             // Without the role's path.
@@ -139,7 +150,8 @@ mod tests {
     fn a_caller_is_named_by_its_account_role_or_session() {
         let account = Account::try_from("210987654321").unwrap();
         let role = Role::new("arn:aws:iam::210987654321:role/path/replicator").unwrap();
-        let (owner, session) = (Caller::of_account(account), Caller::of_role(&role, "run"));
+        let owner = Caller::of_account(account, "key");
+        let session = owner.assuming(&role, "run");
         assert_eq!(owner.arn(), "arn:aws:iam::210987654321:root");
         assert_eq!(session.arn(), "arn:aws:sts::210987654321:assumed-role/replicator/run");
         for (principal, is_owner, is_session) in [

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use uuid::Uuid;
 
+use crate::asked::Questions;
 use crate::blobs::Blobs;
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -30,6 +31,7 @@ pub(crate) struct Ecr {
     pub(crate) store: Guarded<Store>,
     pub(crate) blobs: Blobs,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) questions: Questions,
     pub(crate) faults: Faults,
     pub(crate) halt: Halt,
     pub(crate) put_image_quota: Quota,

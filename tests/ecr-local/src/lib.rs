@@ -20,6 +20,7 @@ mod access;
 mod admin;
 mod altered;
 mod api;
+mod asked;
 mod blobs;
 mod caller;
 mod chance;
@@ -53,6 +54,7 @@ mod wildcard;
 mod wire;
 mod xml;
 
+pub use asked::Asked;
 pub use caller::{InvalidRole, Role};
 pub use config::{Config, MissingLayerAnswer, RepeatedImmutableTagAnswer};
 pub use faults::{Fault, FaultState, Meanwhile};

@@ -147,7 +147,8 @@ mod tests {
 
     fn verdict(statements: &Value, operation: &str) -> Verdict {
         let policy = Policy::parse(json!({ "Version": "2012-10-17", "Statement": statements }).to_string()).unwrap();
-        policy.verdict(&Caller::of_role(&Role::new(ROLE).unwrap(), "run"), operation)
+        let anyone = Caller::of_account(Account::try_from("210987654321").unwrap(), "key");
+        policy.verdict(&anyone.assuming(&Role::new(ROLE).unwrap(), "run"), operation)
     }
 
     #[test]
@@ -209,7 +210,7 @@ mod tests {
         ] {
             assert!(Policy::parse(invalid.to_string()).is_none(), "{invalid}");
         }
-        let owner = Caller::of_account(Account::try_from("123456789012").unwrap());
+        let owner = Caller::of_account(Account::try_from("123456789012").unwrap(), "key");
         let empty = Policy::parse(r#"{ "Statement": [] }"#.to_owned()).unwrap();
         assert_eq!((empty.verdict(&owner, "PutImage"), empty.text()), (Verdict::Silent, r#"{ "Statement": [] }"#));
     }

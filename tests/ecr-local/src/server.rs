@@ -1,6 +1,6 @@
 //! The listeners, all on 127.0.0.1.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use axum::middleware;
 use axum::routing::{any, get, post};
 use tokio::sync::{oneshot, watch};
 
+use crate::asked::Asked;
 use crate::blobs::Blobs;
 use crate::caller::Role;
 use crate::config::Config;
@@ -57,6 +58,7 @@ impl EcrLocal {
             blobs: Blobs::new(config.data_dir.as_deref())?,
             store: Guarded::default(),
             counters,
+            questions: Guarded::default(),
             faults: Faults::new(config.seed),
             halt: Halt::default(),
             put_image_quota: Quota::new(config.put_image_rate),
@@ -95,9 +97,17 @@ impl EcrLocal {
         self.ecr.counters.snapshot()
     }
 
-    /// Sets every counter to zero.
+    /// What IAM would have been asked since the start, or since the last reset: about every call that came so far as to be answered
+    /// by more than a fault, whatever the answer.
+    #[must_use]
+    pub fn asked(&self) -> BTreeSet<Asked> {
+        self.ecr.questions.lock().clone()
+    }
+
+    /// Sets every counter to zero, and forgets what IAM would have been asked.
     pub fn reset_stats(&self) {
         self.ecr.counters.reset();
+        self.ecr.questions.lock().clear();
     }
 
     /// Sets how many images a second an account may put in a region; `None` is as many as it likes.

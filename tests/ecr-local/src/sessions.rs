@@ -93,7 +93,7 @@ impl Sessions {
             return Ok(session.caller.clone());
         }
         let account = Account::try_from(access_key).or_else(|_| Account::try_from(DEFAULT_ACCOUNT));
-        account.map(Caller::of_account).map_err(|_| Rejected::Invalid)
+        account.map(|account| Caller::of_account(account, access_key)).map_err(|_| Rejected::Invalid)
     }
 
     /// Has all credentials that were given out expire.

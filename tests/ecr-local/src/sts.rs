@@ -102,6 +102,7 @@ async fn respond(gate: &Gate, connection: &Connection, scope: Scope, request: Re
         return Err(Refusal::new(StatusCode::BAD_REQUEST, "InvalidAction", message));
     }
     ecr.counters.call(&scope.region, ASSUME_ROLE);
+    ecr.ask(&caller, ASSUME_ROLE, "sts:AssumeRole", input.role_arn.clone());
     let Some(fault) = ecr.faults.take(ASSUME_ROLE, &scope.region, None, None) else {
         return assume_role(gate, &caller, &input);
     };
@@ -145,7 +146,7 @@ fn assume_role(gate: &Gate, caller: &Caller, input: &Input) -> Result<Response, 
     };
     let most = gate.ecr.config.session_ttl;
     let lifetime = duration_seconds.map_or(most, |seconds| most.min(Duration::from_secs(seconds)));
-    let session = Caller::of_role(&role, role_session_name);
+    let session = caller.assuming(&role, role_session_name);
     let arn = session.arn();
     let Credentials { access_key, secret_key, token, expires_at } = sessions.issue(session, lifetime);
     let id = Uuid::new_v4();

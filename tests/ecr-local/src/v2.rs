@@ -112,7 +112,7 @@ fn admit(gate: &Gate, head: &Parts) -> Result<(Caller, Registry), Box<Response>>
 
 async fn respond(mut exchange: Exchange, body: &mut UnreadBody) -> Result<Response, Refusal> {
     let target = Target::parse(exchange.head.uri.path())?;
-    let operation = format!("v2:{} {}", exchange.head.method, target.kind());
+    let operation = operation(&exchange.head, &target);
     let region = &exchange.registry.region;
     exchange.ecr.counters.call(region, &operation);
     let by_digest = || exchange.ecr.faults.concern(&operation, region).is_some_and(|concern| concern.by_digest);
@@ -153,6 +153,11 @@ async fn respond(mut exchange: Exchange, body: &mut UnreadBody) -> Result<Respon
     Ok(fault.alter(answer.unwrap_or_else(Refusal::answer), &exchange.connection).await)
 }
 
+/// The name that a request has in the counters.
+fn operation(head: &Parts, target: &Target) -> String {
+    format!("v2:{} {}", head.method, target.kind())
+}
+
 /// Takes so many bytes of a body, or all of a shorter one, and forgets them.
 async fn receive(exchange: &Exchange, body: &mut UnreadBody, target: &Target, bytes: u64) {
     let traffic = exchange.ecr.counters.traffic(&exchange.registry.region);
@@ -170,8 +175,11 @@ async fn receive(exchange: &Exchange, body: &mut UnreadBody, target: &Target, by
 }
 
 async fn dispatch(exchange: &Exchange, body: &mut UnreadBody, target: Target) -> Result<Response, Refusal> {
+    let operation = operation(&exchange.head, &target);
     if let Some(name) = target.repository() {
         for action in target.actions(exchange.head.method.as_str()) {
+            let resource = format!("{}{}", exchange.registry.arn_prefix(), name.as_str());
+            exchange.ecr.ask(&exchange.caller, &operation, &format!("ecr:{action}"), resource);
             exchange.ecr.permit(&exchange.caller, &exchange.registry, name, action)?;
         }
     }

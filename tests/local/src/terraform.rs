@@ -1,4 +1,4 @@
-//! `terraform apply` of tests/local. Nothing is written into the source tree, and several stacks may apply at once.
+//! `terraform apply` of tests/local, and `terraform plan` of what users apply. Nothing is written into the source tree, and several stacks may apply at once.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use shared::names::Digest;
 
 use crate::error::Error;
 use crate::process::{guarded, run};
-use crate::stack::{Options, root};
+use crate::stack::{ACCESS_KEY, Options, SECRET_KEY, root};
 
 /// What tests/local tells about what it made.
 #[derive(Debug, Clone)]
@@ -40,6 +40,9 @@ struct RawOutputs {
 struct Output<T> {
     value: T,
 }
+
+/// The root module of a local stack.
+const STACK: &str = "tests/local";
 
 /// The functions, each of which has a package.
 pub(crate) const FUNCTIONS: [&str; 7] =
@@ -69,10 +72,10 @@ pub(crate) async fn apply(
     logs: &Path,
 ) -> Result<Outputs, Error> {
     let log = logs.join("terraform.log");
-    let data_dir = initialize(&log).await?;
+    let data_dir = initialize(STACK, &log).await?;
     let state = home.join("terraform.tfstate");
 
-    let mut command = terraform(&data_dir);
+    let mut command = terraform(STACK, &data_dir);
     command.args([
         "apply",
         "-auto-approve",
@@ -94,7 +97,7 @@ pub(crate) async fn apply(
     command.arg(format!("-var=rules={}", options.rules()));
     run("terraform apply", command, &log, false).await?;
 
-    let mut command = terraform(&data_dir);
+    let mut command = terraform(STACK, &data_dir);
     command.args(["output", "-json", "-no-color"]).arg(format!("-state={}", state.display()));
     let text = run("terraform output", command, &log, true).await?;
     let raw: RawOutputs =
@@ -109,10 +112,33 @@ pub(crate) async fn apply(
     })
 }
 
+/// What `terraform plan` would make of a module with nothing but `variables`, as `terraform show` tells it. Every service that
+/// it asks is at `endpoint`: STS whose account it is, and Step Functions whether a definition is one.
+///
+/// # Errors
+/// If Terraform fails, with the end of its log.
+pub async fn plan(module: &str, region: &str, variables: &Value, endpoint: &str) -> Result<Value, Error> {
+    let home = tempfile::tempdir().map_err(Error::io("make a directory"))?;
+    let [log, plan, values] = ["terraform.log", "plan", "values.tfvars.json"].map(|name| home.path().join(name));
+    let data_dir = initialize(module, &log).await?;
+    fs::write(&values, variables.to_string()).map_err(Error::io(format!("write {}", values.display())))?;
+    let mut command = terraform(module, &data_dir);
+    command.args(["plan", "-input=false", "-no-color", "-lock=false"]);
+    command.arg(format!("-state={}", home.path().join("terraform.tfstate").display()));
+    command.arg(format!("-var-file={}", values.display())).arg(format!("-out={}", plan.display()));
+    command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
+    command.env("AWS_REGION", region).env("AWS_ENDPOINT_URL", endpoint);
+    run("terraform plan", command, &log, false).await?;
+    let mut command = terraform(module, &data_dir);
+    command.args(["show", "-json", "-no-color"]).arg(&plan);
+    let text = run("terraform show", command, &log, true).await?;
+    serde_json::from_slice(&text).map_err(|error| Error::answer("terraform show", error.to_string()))
+}
+
 /// `terraform init`, once for each state of the configuration: stacks that start later, or at once, share its result.
-async fn initialize(log: &Path) -> Result<PathBuf, Error> {
+async fn initialize(module: &str, log: &Path) -> Result<PathBuf, Error> {
     let shared = root().join("target/local-stack/terraform");
-    let data_dir = shared.join(fingerprint().map_err(Error::io("read the Terraform configuration"))?);
+    let data_dir = shared.join(fingerprint(module).map_err(Error::io("read the Terraform configuration"))?);
     fs::create_dir_all(&data_dir).map_err(Error::io(format!("make {}", data_dir.display())))?;
     let done = data_dir.join(".initialized");
     let turn = File::create(shared.join(".lock")).map_err(Error::io("take turns at terraform init"))?;
@@ -121,7 +147,7 @@ async fn initialize(log: &Path) -> Result<PathBuf, Error> {
     if !done.exists() {
         let plugins = shared.join("plugins");
         fs::create_dir_all(&plugins).map_err(Error::io(format!("make {}", plugins.display())))?;
-        let mut command = terraform(&data_dir);
+        let mut command = terraform(module, &data_dir);
         command.env("TF_PLUGIN_CACHE_DIR", &plugins);
         command.args(["init", "-input=false", "-no-color", "-backend=false", "-lockfile=readonly"]);
         run("terraform init", command, log, false).await?;
@@ -130,16 +156,17 @@ async fn initialize(log: &Path) -> Result<PathBuf, Error> {
     Ok(data_dir)
 }
 
-/// A name for the configuration as it is now.
-fn fingerprint() -> io::Result<String> {
-    const MODULES: [&str; 4] = [
+/// A name for the configuration of a root module as it is now.
+fn fingerprint(module: &str) -> io::Result<String> {
+    const MODULES: [&str; 5] = [
         "terraform/modules/rules",
         "terraform/modules/rules/shapes",
         "terraform/modules/rules/types",
+        "terraform/modules/target-account",
         "terraform/examples/deploy-when-replicated",
     ];
-    let mut content = Vec::new();
-    for directory in ["terraform", "tests/local"].into_iter().chain(MODULES) {
+    let mut content = module.as_bytes().to_vec();
+    for directory in ["terraform", STACK].into_iter().chain(MODULES) {
         let entries = fs::read_dir(root().join(directory))?.collect::<Result<Vec<_>, _>>()?;
         let mut paths: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
         paths.sort();
@@ -153,10 +180,10 @@ fn fingerprint() -> io::Result<String> {
     Ok(Digest::of(&content).as_str()[7..19].to_owned())
 }
 
-fn terraform(data_dir: &Path) -> Command {
+fn terraform(module: &str, data_dir: &Path) -> Command {
     let root = root();
     let mut command = guarded(root.join("tests/local/bin/terraform"));
-    command.arg(format!("-chdir={}", root.join("tests/local").display()));
+    command.arg(format!("-chdir={}", root.join(module).display()));
     // The caller's profile, endpoints, variables and workspace are for a real account.
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();

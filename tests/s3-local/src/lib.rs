@@ -3,7 +3,7 @@
 //! Objects are read, written, listed and deleted by path-style URLs, whatever the bucket's name; a write may be conditional. No
 //! signature is checked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
@@ -43,6 +43,32 @@ struct Objects {
     /// The writes that are taken before one whose answer is lost.
     writes_until_lost: Option<usize>,
     calls: BTreeMap<&'static str, u64>,
+    asked: BTreeSet<Asked>,
+}
+
+/// What IAM would be asked about a call.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Asked {
+    /// The call.
+    pub call: &'static str,
+    /// The action, such as `s3:GetObject`.
+    pub action: &'static str,
+    /// The ARN of the bucket or the object.
+    pub resource: String,
+}
+
+impl Objects {
+    /// Counts a call, and notes what IAM would be asked about it; without a key it is about the bucket.
+    fn call(&mut self, call: &'static str, action: &'static str, bucket: &str, keys: &[&str]) {
+        *self.calls.entry(call).or_default() += 1;
+        self.ask(call, action, bucket, keys);
+    }
+
+    fn ask(&mut self, call: &'static str, action: &'static str, bucket: &str, keys: &[&str]) {
+        let bucket = format!("arn:aws:s3:::{bucket}");
+        let resources = keys.iter().map(|key| format!("{bucket}/{key}")).chain(keys.is_empty().then(|| bucket.clone()));
+        self.asked.extend(resources.map(|resource| Asked { call, action, resource }));
+    }
 }
 
 fn lock(shared: &Shared) -> MutexGuard<'_, Objects> {
@@ -97,6 +123,17 @@ impl S3Local {
         lock(&self.shared).calls.get(operation).copied().unwrap_or_default()
     }
 
+    /// What IAM would have been asked since the start, or since the last time that it was forgotten.
+    #[must_use]
+    pub fn asked(&self) -> BTreeSet<Asked> {
+        lock(&self.shared).asked.clone()
+    }
+
+    /// Forgets what IAM would have been asked.
+    pub fn forget_asked(&self) {
+        lock(&self.shared).asked.clear();
+    }
+
     /// From now on, takes so many writes, and answers all after them with an error; any number without one.
     pub fn take_writes(&self, count: Option<usize>) {
         lock(&self.shared).writes_left = count;
@@ -126,11 +163,13 @@ fn etag(content: &Bytes) -> String {
 
 async fn read(State(shared): State<Shared>, Path(name): Path<(String, String)>) -> Response {
     let mut objects = lock(&shared);
-    *objects.calls.entry("GetObject").or_default() += 1;
-    match objects.content.get(&name).cloned() {
-        Some(content) => ([(header::ETAG, etag(&content))], content).into_response(),
-        None => refused(StatusCode::NOT_FOUND, "NoSuchKey"),
+    objects.call("GetObject", "s3:GetObject", &name.0, &[&name.1]);
+    if let Some(content) = objects.content.get(&name).cloned() {
+        return ([(header::ETAG, etag(&content))], content).into_response();
     }
+    // Who may not list the bucket is told that it may not read what is not there.
+    objects.ask("GetObject", "s3:ListBucket", &name.0, &[]);
+    refused(StatusCode::NOT_FOUND, "NoSuchKey")
 }
 
 async fn write(
@@ -140,7 +179,7 @@ async fn write(
     body: Bytes,
 ) -> Response {
     let mut objects = lock(&shared);
-    *objects.calls.entry("PutObject").or_default() += 1;
+    objects.call("PutObject", "s3:PutObject", &name.0, &[&name.1]);
     // A body in signed chunks is not what would be stored.
     if headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding == "aws-chunked") {
         return refused(StatusCode::NOT_IMPLEMENTED, "NotImplemented");
@@ -184,7 +223,7 @@ struct Listing {
 
 async fn list(State(shared): State<Shared>, Path(bucket): Path<String>, Query(listing): Query<Listing>) -> Response {
     let mut objects = lock(&shared);
-    *objects.calls.entry("ListObjectsV2").or_default() += 1;
+    objects.call("ListObjectsV2", "s3:ListBucket", &bucket, &[]);
     let after = listing.continuation_token.unwrap_or_default();
     let names = objects.content.keys().filter(|(of, key)| *of == bucket && key.starts_with(&listing.prefix));
     let mut names = names.map(|(_, key)| key).filter(|key| **key > after).peekable();
@@ -208,9 +247,10 @@ async fn list(State(shared): State<Shared>, Path(bucket): Path<String>, Query(li
 /// DeleteObjects: the only call that is posted to a bucket.
 async fn delete(State(shared): State<Shared>, Path(bucket): Path<String>, body: String) -> Response {
     let mut objects = lock(&shared);
-    *objects.calls.entry("DeleteObjects").or_default() += 1;
     let keys = body.split("<Key>").skip(1).filter_map(|rest| rest.split_once("</Key>"));
-    for (key, _) in keys {
+    let keys: Vec<&str> = keys.map(|(key, _)| key).collect();
+    objects.call("DeleteObjects", "s3:DeleteObject", &bucket, &keys);
+    for key in keys {
         objects.content.remove(&(bucket.clone(), key.to_owned()));
     }
     xml("<DeleteResult></DeleteResult>".to_owned())

@@ -17,6 +17,7 @@ pub(super) fn token(call: &Call, input: TokenInput) -> Result<Value> {
     if let Some(ids) = &input.registry_ids {
         check_length("registryIds", ids, 10)?;
     }
+    call.ecr.ask(&call.identity.caller, &call.operation, "ecr:GetAuthorizationToken", "*".to_owned());
     let registries = match input.registry_ids {
         Some(ids) => ids.into_iter().map(|id| call.named_registry(Some(id))).collect(),
         None => vec![call.named_registry(None)],

@@ -43,7 +43,7 @@ pub(super) fn set(call: &Call, input: SetInput) -> Result<Value> {
     let policy =
         Policy::parse(input.policy_text).ok_or_else(|| invalid("PolicyText", "Invalid repository policy provided"))?;
     let registry = call.permitted(input.registry_id, &input.repository_name)?;
-    let owner = Caller::of_account(registry.account.clone());
+    let owner = Caller::of_account(registry.account.clone(), registry.account.as_str());
     let is_locked_out = |who: &Caller| objection(who, &registry, Some(&policy), &call.action).is_some();
     if !input.force && (is_locked_out(&call.identity.caller) || is_locked_out(&owner)) {
         return Err(invalid("PolicyText", "The policy would prevent another from being set, and must be forced"));

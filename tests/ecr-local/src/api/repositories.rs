@@ -1,8 +1,10 @@
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::page::Paging;
-use super::tags::{ResourceTag, checked_tags};
+use super::tags::{ResourceTag, checked_tags, tag_keys};
 use super::{Call, check_length, epoch_seconds};
 use crate::access::permit_owner;
 use crate::error::{Error, Result};
@@ -71,10 +73,14 @@ pub(super) fn describe(call: &Call, input: DescribeInput) -> Result<Value> {
     match &input.repository_names {
         Some(names) => {
             check_length("repositoryNames", names, 100)?;
+            names.iter().for_each(|name| call.ask(&registry, name.as_str()));
             names.iter().try_for_each(|name| call.ecr.permit(caller, &registry, name, &call.action))?;
         }
         // No repository's policy allows to list all of them.
-        None => permit_owner(caller, &registry, "*", &call.action)?,
+        None => {
+            call.ask(&registry, "*");
+            permit_owner(caller, &registry, "*", &call.action)?;
+        }
     }
     let host = call.ecr.registry_host(&registry)?;
     let store = call.ecr.store.lock();
@@ -95,7 +101,8 @@ pub(super) fn describe(call: &Call, input: DescribeInput) -> Result<Value> {
 }
 
 pub(super) fn create(call: &Call, input: CreateInput) -> Result<Value> {
-    let registry = call.named_registry(input.registry_id);
+    let registry = call.named_registry(input.registry_id.clone());
+    ask_to_create(call, &registry, &input);
     permit_owner(&call.identity.caller, &registry, input.repository_name.as_str(), &call.action)?;
     let settings = Settings {
         mutability: TagMutability::new(
@@ -110,6 +117,26 @@ pub(super) fn create(call: &Call, input: CreateInput) -> Result<Value> {
     let mut store = call.ecr.store.lock();
     let repository = store.create_repository(&registry, &input.repository_name, settings)?;
     Ok(json!({ "repository": description(&registry, &host, repository) }))
+}
+
+/// Whoever creates a repository tags it, and has ECR get access to the key, in one call.
+fn ask_to_create(call: &Call, registry: &Registry, input: &CreateInput) {
+    let name = input.repository_name.as_str();
+    call.ask(registry, name);
+    if !input.tags.is_empty() {
+        call.ask_for("TagResource", registry, name, tag_keys(input.tags.iter().map(ResourceTag::key)));
+    }
+    let encryption = input.encryption_configuration.as_ref();
+    let Some(encryption) = encryption.filter(|it| it.encryption_type != EncryptionType::Aes256) else { return };
+    let Registry { account, region } = registry;
+    // An alias is no resource to IAM: the key is, by an ID that nobody knows before.
+    let named = encryption.kms_key.as_deref().filter(|key| key.contains(":key/"));
+    let key = named.map_or_else(|| format!("arn:aws:kms:{region}:{account}:key/of-an-alias"), ToOwned::to_owned);
+    for action in ["CreateGrant", "DescribeKey", "RetireGrant"] {
+        let via = BTreeSet::from([format!("ecr.{region}.amazonaws.com")]);
+        let context = BTreeMap::from([("kms:ViaService".to_owned(), via)]);
+        call.ecr.ask_with(&call.identity.caller, &call.operation, &format!("kms:{action}"), key.clone(), context);
+    }
 }
 
 pub(super) fn delete(call: &Call, input: DeleteInput) -> Result<Value> {

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -16,6 +16,17 @@ pub(super) struct ResourceTag {
     key: String,
     #[serde(rename = "Value")]
     value: String,
+}
+
+impl ResourceTag {
+    pub(super) fn key(&self) -> &str {
+        &self.key
+    }
+}
+
+/// What a condition can ask about a call that has tags.
+pub(super) fn tag_keys<'key>(keys: impl Iterator<Item = &'key str>) -> BTreeMap<String, BTreeSet<String>> {
+    BTreeMap::from([("aws:TagKeys".to_owned(), keys.map(ToOwned::to_owned).collect())])
 }
 
 #[derive(Debug, Deserialize)]
@@ -40,7 +51,7 @@ pub(super) struct RemoveInput {
 
 #[expect(clippy::needless_pass_by_value, reason = "an operation owns its input")]
 pub(super) fn list(call: &Call, input: ListInput) -> Result<Value> {
-    let (registry, name) = resource(call, &input.resource_arn)?;
+    let (registry, name) = resource(call, &input.resource_arn, BTreeMap::new())?;
     let store = call.ecr.store.lock();
     let tags = &store.repository(&registry, &name)?.resource_tags;
     let tags: Vec<Value> = tags.iter().map(|(key, value)| json!({ "Key": key, "Value": value })).collect();
@@ -48,7 +59,7 @@ pub(super) fn list(call: &Call, input: ListInput) -> Result<Value> {
 }
 
 pub(super) fn add(call: &Call, input: AddInput) -> Result<Value> {
-    let (registry, name) = resource(call, &input.resource_arn)?;
+    let (registry, name) = resource(call, &input.resource_arn, tag_keys(input.tags.iter().map(ResourceTag::key)))?;
     let added = checked_tags(input.tags)?;
     let mut store = call.ecr.store.lock();
     let tags = &mut store.repository_mut(&registry, &name)?.resource_tags;
@@ -62,7 +73,8 @@ pub(super) fn add(call: &Call, input: AddInput) -> Result<Value> {
 }
 
 pub(super) fn remove(call: &Call, input: RemoveInput) -> Result<Value> {
-    let (registry, name) = resource(call, &input.resource_arn)?;
+    let keys = tag_keys(input.tag_keys.iter().map(String::as_str));
+    let (registry, name) = resource(call, &input.resource_arn, keys)?;
     let mut store = call.ecr.store.lock();
     let tags = &mut store.repository_mut(&registry, &name)?.resource_tags;
     for key in input.tag_keys {
@@ -92,7 +104,8 @@ pub(super) fn checked_tags(tags: Vec<ResourceTag>) -> Result<BTreeMap<String, St
     Ok(checked)
 }
 
-fn resource(call: &Call, arn: &str) -> Result<(Registry, RepositoryName)> {
+/// The repository that an ARN names, with which the caller may do this; `context` is what conditions ask about.
+fn resource(call: &Call, arn: &str, context: BTreeMap<String, BTreeSet<String>>) -> Result<(Registry, RepositoryName)> {
     let invalid = || {
         Error::InvalidParameter(format!(
             "Invalid parameter at 'resourceArn' failed to satisfy constraint: 'Invalid ARN \"{arn}\"'"
@@ -100,6 +113,8 @@ fn resource(call: &Call, arn: &str) -> Result<(Registry, RepositoryName)> {
     };
     let account = arn.split(':').nth(4).and_then(|account| Account::try_from(account).ok()).ok_or_else(invalid)?;
     let registry = call.named_registry(Some(account.clone()));
-    let name = arn.strip_prefix(&registry.arn_prefix()).ok_or_else(invalid)?.try_into()?;
-    Ok((call.permitted(Some(account), &name)?, name))
+    let name: RepositoryName = arn.strip_prefix(&registry.arn_prefix()).ok_or_else(invalid)?.try_into()?;
+    call.ask_for(&call.action, &registry, name.as_str(), context);
+    call.ecr.permit(&call.identity.caller, &registry, &name, &call.action)?;
+    Ok((registry, name))
 }
