@@ -18,6 +18,11 @@ locals {
   creating_targets = [for target in local.roleless_targets : target if target.settings != "none"]
   target_role_arns = sort(distinct([for target in local.targets : target.role_arn if target.role_arn != null]))
   creating_regions = sort(distinct([for target in local.creating_targets : target.region]))
+  # Where a target names no key, or one of this account's by its alias, it may be any of them.
+  own_key_regions = sort(distinct([
+    for target in local.creating_targets : target.region
+    if target.key_arn == null || strcontains(coalesce(target.key_arn, "-"), ":${local.account_id}:alias/")
+  ]))
 
   synced_targets = [for target in local.targets : target if target.settings == "sync"]
 
@@ -51,10 +56,11 @@ locals {
     pattern => "^${replace(replace(pattern, ".", "[.]"), "*", ".*")}$"
   }
 
-  # Keys of another account are named; an alias is no resource to IAM, so any of that account's keys may be the one meant.
-  foreign_key_arns = distinct([
+  # Keys are named; an alias is no resource to IAM, so any of that account's keys may be the one meant.
+  named_key_arns = distinct([
     for target in local.creating_targets : replace(target.key_arn, "/:alias/.*$/", ":key/*")
-    if target.key_arn != null && !strcontains(coalesce(target.key_arn, "-"), ":${local.account_id}:")
+    if target.key_arn != null
+    && !(strcontains(coalesce(target.key_arn, "-"), ":${local.account_id}:") && contains(local.own_key_regions, target.region))
   ])
 
   function_statements = {
@@ -147,8 +153,8 @@ locals {
         Effect = "Allow"
         Action = ["kms:CreateGrant", "kms:DescribeKey", "kms:RetireGrant"]
         Resource = concat(
-          [for region in local.creating_regions : "arn:${local.partition}:kms:${region}:${local.account_id}:key/*"],
-          local.foreign_key_arns,
+          [for region in local.own_key_regions : "arn:${local.partition}:kms:${region}:${local.account_id}:key/*"],
+          local.named_key_arns,
         )
         Condition = {
           StringEquals = { "kms:ViaService" = [for region in local.creating_regions : "ecr.${region}.amazonaws.com"] }

@@ -14,6 +14,7 @@ mod ensure_repo;
 mod execution;
 mod foreign_registry;
 mod hostile;
+mod iam;
 mod lies;
 mod local_stack;
 mod matrix;

@@ -11,12 +11,13 @@ use std::{
 
 use aws_sdk_ecr::{Client, primitives::Blob, types::ImageIdentifier};
 use axum::{Json, Router, extract::State as Extracted, http::HeaderMap, routing::post};
-use ecr_local::{Config, EcrLocal, Fault, Meanwhile};
+use ecr_local::{Asked, Config, EcrLocal, Fault, Meanwhile, Role};
 use futures::{StreamExt as _, stream};
 use jiff::Timestamp;
 use s3_local::S3Local;
 use serde_json::{Value, json};
 use shared::{
+    config,
     error::{Named as _, diagnostic},
     names::Digest,
     reconcile::{Difference, Found, Item, Kind, Report, Reported, State},
@@ -26,14 +27,22 @@ use shared::{
 };
 
 use crate::{
+    iam,
     metrics::sums,
-    permissions::{actions, allowed, of_function},
-    world::{LIFECYCLE_POLICY, OCI_MANIFEST, SOURCE, index, manifest, sdk_config},
+    permissions,
+    world::{LIFECYCLE_POLICY, OCI_MANIFEST, SOURCE, index, manifest, sdk_config, sdk_config_with},
 };
 
-const BUCKET: &str = "runs-of-reconcile";
+const BUCKET: &str = "ecr-replicator-123456789012-eu-central-1";
 const EXECUTION: &str = "arn:aws:states:eu-central-1:123456789012:execution:ecr-replicator-reconcile-registry:run-1";
 const REPLICATION: &str = "arn:aws:states:eu-central-1:123456789012:stateMachine:ecr-replicator-replicate-image";
+
+/// The executions of replicate-image, the Map Runs of a run and their children, each without its name.
+const REPLICATIONS: &str = "arn:aws:states:eu-central-1:123456789012:execution:ecr-replicator-replicate-image";
+const MAP_RUNS: &str =
+    "arn:aws:states:eu-central-1:123456789012:mapRun:ecr-replicator-reconcile-registry/ReplicateImages";
+const CHILDREN: &str =
+    "arn:aws:states:eu-central-1:123456789012:execution:ecr-replicator-reconcile-registry/ReplicateImages";
 
 pub(crate) const NEAR: &str = "eu-west-1";
 pub(crate) const FAR: &str = "us-east-1";
@@ -50,6 +59,8 @@ struct Services {
     failed: Vec<(Value, String, String)>,
     redrives: u32,
     events: Vec<Value>,
+    /// What IAM would have been asked.
+    asked: BTreeSet<Asked>,
 }
 
 type Shared = Arc<Mutex<Services>>;
@@ -66,6 +77,8 @@ async fn answer(Extracted(services): Extracted<Shared>, headers: HeaderMap, body
     let body: Value = serde_json::from_str(&body).unwrap();
     let mut services = services.lock().unwrap();
     let redrives = services.redrives;
+    let operation = headers["x-amz-target"].to_str().unwrap();
+    services.asked.extend(iam::asked_of_service(iam::ACCOUNT, operation, &body));
     let execution = |arn: &str, status: &str, started: f64| {
         let name = arn.rsplit(':').next().unwrap();
         let redrives = if arn == EXECUTION { redrives } else { 0 };
@@ -74,7 +87,7 @@ async fn answer(Extracted(services): Extracted<Shared>, headers: HeaderMap, body
             "redriveCount": redrives,
         })
     };
-    Json(match headers["x-amz-target"].to_str().unwrap() {
+    Json(match operation {
         "AWSStepFunctions.ListExecutions" if body["statusFilter"] == "RUNNING" => {
             assert_eq!(
                 body["stateMachineArn"],
@@ -86,28 +99,31 @@ async fn answer(Extracted(services): Extracted<Shared>, headers: HeaderMap, body
         "AWSStepFunctions.ListExecutions" if body["statusFilter"] == "SUCCEEDED" => {
             assert_eq!(body["stateMachineArn"], REPLICATION);
             let most = usize::try_from(body["maxResults"].as_u64().unwrap()).unwrap();
-            let ended =
-                (0..services.outputs.len().min(most)).map(|it| execution(&format!("output:{it}"), "SUCCEEDED", 1.0));
+            let ended = (0..services.outputs.len().min(most))
+                .map(|it| execution(&format!("{REPLICATIONS}:{it}"), "SUCCEEDED", 1.0));
             json!({"executions": ended.collect::<Vec<_>>()})
         }
         "AWSStepFunctions.ListExecutions" => {
-            assert_eq!((&body["mapRunArn"], &body["statusFilter"]), (&json!("map:new"), &json!("FAILED")));
-            let failed = (0..services.failed.len()).map(|it| execution(&format!("failed:{it}"), "FAILED", 1.0));
+            assert_eq!(
+                (&body["mapRunArn"], &body["statusFilter"]),
+                (&json!(format!("{MAP_RUNS}:new")), &json!("FAILED"))
+            );
+            let failed = (0..services.failed.len()).map(|it| execution(&format!("{CHILDREN}:{it}"), "FAILED", 1.0));
             json!({"executions": failed.collect::<Vec<_>>()})
         }
         "AWSStepFunctions.ListMapRuns" => {
             assert_eq!(body["executionArn"], EXECUTION);
-            let run = |name: &str, started: f64| json!({"executionArn": EXECUTION, "mapRunArn": name, "stateMachineArn": "machine", "startDate": started});
-            json!({"mapRuns": [run("map:new", 4e9), run("map:old", 1.0)]})
+            let run = |name: &str, started: f64| json!({"executionArn": EXECUTION, "mapRunArn": format!("{MAP_RUNS}:{name}"), "stateMachineArn": "machine", "startDate": started});
+            json!({"mapRuns": [run("new", 4e9), run("old", 1.0)]})
         }
         "AWSStepFunctions.DescribeExecution" => {
             let arn = body["executionArn"].as_str().unwrap();
             let mut described = execution(arn, "FAILED", 1.0);
-            match arn.split_once(':').unwrap() {
-                ("output", place) => {
+            match arn.rsplit_once(':').unwrap() {
+                (REPLICATIONS, place) => {
                     described["output"] = json!(services.outputs[place.parse::<usize>().unwrap()].to_string());
                 }
-                ("failed", place) => {
+                (CHILDREN, place) => {
                     let (input, error, cause) = services.failed[place.parse::<usize>().unwrap()].clone();
                     described["input"] = json!(input.to_string());
                     described["error"] = json!(error);
@@ -313,6 +329,19 @@ impl Setup {
 
     fn calls(&self, region: &str) -> BTreeMap<String, u64> {
         self.ecr.stats().region(region).calls
+    }
+
+    /// What IAM would have been asked since the last time that it was forgotten.
+    fn asked(&self) -> BTreeSet<Asked> {
+        let of_bucket = self.s3.asked().into_iter().map(iam::asked_of_bucket);
+        let of_services = self.services.lock().unwrap().asked.clone();
+        self.ecr.asked().into_iter().chain(of_bucket).chain(of_services).collect()
+    }
+
+    fn forget_asked(&self) {
+        self.ecr.reset_stats();
+        self.s3.forget_asked();
+        self.services.lock().unwrap().asked.clear();
     }
 
     async fn tell(&self, round: u32, redrives: u32) -> Result<Reported, report_differences::Error> {
@@ -1068,19 +1097,48 @@ async fn a_plan_weighs_each_blob_once_and_only_what_is_not_there() {
     assert_eq!(setup.state("runs/run-1/3/").transfers[0].seconds, None);
 }
 
-#[tokio::test]
-async fn find_differences_may_do_what_it_calls_and_nothing_else() {
-    let statements = of_function("find-differences");
+/// What IAM is asked about FindDifferences, and about ReportDifferences, on all their ways. The roles may be assumed, and a target is
+/// another account's where it says so.
+pub(crate) async fn questions(rules: &Value, targets: &[Value], assumable: &[Role]) -> [BTreeSet<Asked>; 2] {
     let setup = Setup::start().await;
+    for role in assumable {
+        setup.ecr.add_role(role.clone());
+    }
     setup.push(SOURCE, "prod/app", "one", &["v1"]).await;
-    setup.push(NEAR, "prod/app", "two", &["v2"]).await;
-    setup.ecr.reset_stats();
-    let targets = json!([{"region": NEAR, "settings": "sync"}]);
-    let rules = json!({"all": rule(&json!({"untagged": true, "targets": targets}))});
-    setup.pass(&rules, &json!({"mode": "plan"}), (1, false)).await;
-    let called = |region| setup.calls(region).keys().flat_map(|call| actions(call)).collect::<BTreeSet<_>>();
-    assert_eq!(called(SOURCE), allowed(&statements, &["ListSource", "ReadSource"]));
-    assert_eq!(called(NEAR), allowed(&statements, &["ReadTarget", "ReadSyncedTarget"]));
+    for target in targets {
+        let account = target["registryId"].as_str().unwrap_or(iam::ACCOUNT);
+        let (region, repository) = (target["region"].as_str().unwrap(), target["repository"].as_str().unwrap());
+        let config = sdk_config_with(account, &setup.ecr.endpoint(), region, config::ATTEMPT).await;
+        let client = Client::new(&config);
+        put(&client, repository, &image("two", &["two"], None), &["two"], &["v2"]).await;
+        let policy = client.set_repository_policy().repository_name(repository).policy_text(permissions::OPEN);
+        policy.send().await.unwrap();
+    }
+    // What a call that was lost has left.
+    let left = format!("{}/{BUCKET}/runs/run-1/1/differences/000099.jsonl", setup.s3.endpoint());
+    assert!(reqwest::Client::new().put(left).body("").send().await.unwrap().status().is_success());
+    setup.services.lock().unwrap().outputs = vec![json!({})];
+
+    setup.forget_asked();
+    let plan = setup.call(rules, &json!({"mode": "plan"}), (1, false), far()).await.unwrap();
+    assert!(plan.done && plan.differences.items == 1, "{plan:?}");
+    let mut found = setup.asked();
+
+    setup.forget_asked();
+    let repair = json!({"mode": "repair"});
+    setup.pass(rules, &repair, (2, false)).await;
+    setup.pass(rules, &repair, (2, true)).await;
+    found.extend(setup.asked());
+
+    let item = serde_json::to_value(&setup.items("runs/run-1/2/")[0]).unwrap();
+    setup.services.lock().unwrap().failed = vec![(item, "States.TaskFailed".to_owned(), "{}".to_owned())];
+    setup.forget_asked();
+    setup.tell(2, 0).await.unwrap_err();
+    setup.services.lock().unwrap().redrives = 1;
+    assert!(setup.tell(2, 0).await.unwrap().reconcile);
+    // Where no pass has come to its end.
+    setup.tell(3, 1).await.unwrap_err();
+    [found, setup.asked()]
 }
 
 #[tokio::test]

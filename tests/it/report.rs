@@ -1,8 +1,11 @@
 //! Report against a stand-in for Step Functions and EventBridge.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use axum::{
@@ -11,6 +14,7 @@ use axum::{
     http::{HeaderMap, StatusCode},
     routing::post,
 };
+use ecr_local::Asked;
 use report::{Dependencies, Output, handle};
 use serde_json::{Value, json};
 use shared::{
@@ -21,7 +25,10 @@ use shared::{
 };
 use tokio::sync::oneshot;
 
-use crate::world::{REPOSITORY, SOURCE, image_input, sdk_config};
+use crate::{
+    iam,
+    world::{REPOSITORY, SOURCE, image_input, sdk_config},
+};
 
 pub(crate) const EXECUTION: &str =
     "arn:aws:states:eu-central-1:123456789012:execution:ecr-replicator-replicate-image:run-1";
@@ -34,6 +41,8 @@ pub(crate) struct Services {
     pub(crate) refused_events: Arc<AtomicU32>,
     refuse_questions: bool,
     events: Arc<Mutex<Vec<Value>>>,
+    /// What IAM would have been asked.
+    asked: Arc<Mutex<BTreeSet<Asked>>>,
 }
 
 impl Services {
@@ -76,7 +85,9 @@ fn is_used_up_by_one(left: &AtomicU32) -> bool {
 
 async fn answer(State(services): State<Services>, headers: HeaderMap, body: String) -> (StatusCode, Json<Value>) {
     let body: Value = serde_json::from_str(&body).unwrap();
-    match headers["x-amz-target"].to_str().unwrap() {
+    let operation = headers["x-amz-target"].to_str().unwrap();
+    services.asked.lock().unwrap().extend(iam::asked_of_service(iam::ACCOUNT, operation, &body));
+    match operation {
         "AWSStepFunctions.DescribeExecution" if services.refuse_questions => {
             (StatusCode::BAD_REQUEST, Json(json!({"__type": "AccessDeniedException", "message": "not for you"})))
         }
@@ -156,6 +167,14 @@ async fn report(services: &Services, input: Value) -> Result<Output, report::Err
     let listening = services.listen().await;
     let dependencies = Dependencies::new(&sdk_config(&listening.endpoint, SOURCE).await, "ecr-replicator".to_owned());
     handle(&dependencies, decode(input).unwrap()).await
+}
+
+/// What IAM is asked about the function.
+pub(crate) async fn questions() -> BTreeSet<Asked> {
+    let services = Services { redrives: counter(1), ..Services::default() };
+    report(&services, input(1, &json!([]), &[failed("us-west-2", "CopyLayers", "AccessDenied", "no")])).await.unwrap();
+    let asked = services.asked.lock().unwrap();
+    asked.clone()
 }
 
 /// The report in an event, held to its schema.

@@ -96,6 +96,20 @@ struct ServicesState {
     refuses_events: Mutex<bool>,
     /// The query definitions by their IDs.
     queries: Mutex<BTreeMap<String, Value>>,
+    calls: Mutex<Vec<Call>>,
+}
+
+/// What was asked of a service.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// Whose access key signed it: the name of a function, in a stack that [`crate::LocalStack::decide`] has a say in.
+    pub access_key: String,
+    /// The operation, such as `AWSEvents.PutEvents`; for S3 the method.
+    pub operation: String,
+    /// The URL without its host.
+    pub uri: String,
+    /// The request's body.
+    pub body: Bytes,
 }
 
 impl ServicesState {
@@ -131,6 +145,7 @@ impl Services {
             continuations: Mutex::default(),
             refuses_events: Mutex::default(),
             queries: Mutex::default(),
+            calls: Mutex::default(),
         });
         // Lists go through S3.
         let router = Router::new().fallback(service).layer(DefaultBodyLimit::disable());
@@ -144,6 +159,10 @@ impl Services {
 
     pub(crate) fn refuse_events(&self, refuse: bool) {
         *lock(&self.state.refuses_events) = refuse;
+    }
+
+    pub(crate) fn calls(&self) -> Vec<Call> {
+        lock(&self.state.calls).clone()
     }
 
     /// Counts one more redrive of an execution; how many there were.
@@ -168,6 +187,14 @@ async fn service(
     body: Bytes,
 ) -> Response {
     let operation = headers.get("x-amz-target").and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    let signed = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let access_key = signed.split_once("Credential=").and_then(|(_, rest)| rest.split('/').next()).unwrap_or_default();
+    lock(&state.calls).push(Call {
+        access_key: access_key.to_owned(),
+        operation: if operation.is_empty() { method.to_string() } else { operation.clone() },
+        uri: uri.to_string(),
+        body: body.clone(),
+    });
     if operation == "AWSEvents.PutEvents" && *lock(&state.refuses_events) {
         let error = json!({"__type": "AccessDeniedException", "message": "the bus takes no events"});
         return (StatusCode::BAD_REQUEST, error.to_string()).into_response();
@@ -309,7 +336,7 @@ impl Runtime {
         *lock(&self.state.decide) = Box::new(decide);
     }
 
-    /// Writes a package for each of the functions in `packages`.
+    /// Writes a package for each of the functions in `packages`. Each signs with an access key of its name, so that it is known who calls.
     pub(crate) async fn wrap(&self, packages: &Path, functions: &[&str], home: &Path) -> Result<PathBuf, Error> {
         let wrapped = home.join("packages");
         for function in functions {
@@ -317,7 +344,7 @@ impl Runtime {
             fs::create_dir_all(&directory).map_err(Error::io(format!("make {}", directory.display())))?;
             let bootstrap = directory.join("bootstrap");
             let script = format!(
-                "#!/bin/sh\nAWS_LAMBDA_RUNTIME_API=http://{}/{function}/$$/$AWS_LAMBDA_RUNTIME_API exec '{}'\n",
+                "#!/bin/sh\nAWS_ACCESS_KEY_ID={function} AWS_LAMBDA_RUNTIME_API=http://{}/{function}/$$/$AWS_LAMBDA_RUNTIME_API exec '{}'\n",
                 self.server.address,
                 packages.join(function).join("bootstrap").display(),
             );

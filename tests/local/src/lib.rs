@@ -20,7 +20,7 @@ mod stack;
 mod terraform;
 
 pub use aws_sdk_sfn::types::ExecutionStatus;
-pub use between::{Fate, Invocation};
+pub use between::{Call, Fate, Invocation};
 pub use error::Error;
 pub use events::ReportEvent;
 pub use executions::{Execution, Executions, HistoryEvent, MapRun};

@@ -13,7 +13,7 @@ use shared::names::Digest;
 use shared::reconcile;
 use tempfile::TempDir;
 
-use crate::between::{Fate, Invocation, Runtime, Services, signal};
+use crate::between::{Call, Fate, Invocation, Runtime, Services, signal};
 use crate::error::Error;
 use crate::events::{ReportEvent, Reports, matches, replay_push};
 use crate::executions::{Execution, Executions, HistoryEvent, MapRun};
@@ -378,6 +378,12 @@ impl LocalStack {
     pub async fn redrive(&self, original: &Execution, failed: &Execution) -> Result<String, Error> {
         let count = self.services.count_redrive(&original.arn);
         redrive(&self.executions, original, failed, count).await
+    }
+
+    /// What was asked of the services beside ECR, by the functions and by Terraform.
+    #[must_use]
+    pub fn calls(&self) -> Vec<Call> {
+        self.services.calls()
     }
 
     /// Starts a run of reconcile-registry by hand.

@@ -70,17 +70,16 @@ struct ScanningConfiguration {
 
 pub(super) fn describe(call: &Call, input: DescribeInput) -> Result<Value> {
     let (registry, caller) = (call.named_registry(input.registry_id), &call.identity.caller);
-    match &input.repository_names {
-        Some(names) => {
-            check_length("repositoryNames", names, 100)?;
-            names.iter().for_each(|name| call.ask(&registry, name.as_str()));
-            names.iter().try_for_each(|name| call.ecr.permit(caller, &registry, name, &call.action))?;
+    if let Some(names) = &input.repository_names {
+        check_length("repositoryNames", names, 100)?;
+        for name in names {
+            call.ask(&registry, name.as_str());
+            call.ecr.permit(caller, &registry, name, &call.action)?;
         }
+    } else {
         // No repository's policy allows to list all of them.
-        None => {
-            call.ask(&registry, "*");
-            permit_owner(caller, &registry, "*", &call.action)?;
-        }
+        call.ask(&registry, "*");
+        permit_owner(caller, &registry, "*", &call.action)?;
     }
     let host = call.ecr.registry_host(&registry)?;
     let store = call.ecr.store.lock();
