@@ -1,5 +1,6 @@
 //! End to end, on the local stack: the packaged functions, the state machine, the rules, a client that pushes.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,7 +11,9 @@ use serde_json::{Value, json};
 use shared::contract::{Copied, Status};
 use shared::names::Digest;
 
+use crate::iam::{self, Planned};
 use crate::metrics;
+use crate::permissions::FUNCTIONS;
 use crate::scene::{NO_LAYER, PATIENCE, REPOSITORY, Scene, TAG, TARGETS, calls, target};
 
 /// A layer of which five are more than one function should move.
@@ -509,4 +512,53 @@ async fn an_image_without_a_tag_waits_for_its_index_and_is_replicated_if_there_i
     assert_eq!(execution.status, ExecutionStatus::Succeeded, "{execution:?}");
     let registry = scene.stack.registry(TARGETS[0]).await.unwrap();
     assert_eq!(registry.read(REPOSITORY, lone_digest.as_str()).await.unwrap().digest, lone_digest);
+}
+
+/// The stack's.
+const ACCOUNT: &str = "000000000000";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_packaged_functions_do_is_what_their_policies_allow() {
+    let rules = json!({"all": {
+        "repositories": {"include": ["prod/*"]},
+        "tags": {"include": ["v*"]},
+        "targets": [
+            {"region": TARGETS[0]},
+            {"region": TARGETS[1], "repository_prefix": "mirror/", "settings": "sync"},
+        ],
+    }});
+    let sample = Sample { seed: 7, shared_layers: vec![8, 11 * 1024], own_layers: vec![512, 64], ..Sample::default() };
+    let options = Options { rules: Some(rules.clone()), decided: true, ..Options::quick(&TARGETS[..2]) };
+    let scene = Scene::of(&sample, options).await;
+    let stack = &scene.stack;
+    let (pushed, execution) = scene.replicate().await;
+    assert_eq!(execution.status, ExecutionStatus::Succeeded, "{execution:?}");
+    // A target loses it, and gets it back.
+    let lost = stack.ecr_client(TARGETS[0]).delete_repository().repository_name(REPOSITORY).force(true);
+    lost.send().await.unwrap();
+    for input in [json!({"mode": "plan"}), json!({"mode": "repair"})] {
+        let run = stack.start_reconcile(&input).await.unwrap();
+        let run = stack.finished(&run, PATIENCE).await.unwrap();
+        assert_eq!(run.status, ExecutionStatus::Succeeded, "{run:?}");
+    }
+    assert_eq!(scene.read(TARGETS[0]).await.digest, pushed.digest);
+
+    let planned = Planned::of("terraform", ACCOUNT, &json!({"rules": rules, "package_dir": "./tests/packages"})).await;
+    let (of_ecr, of_services) = (stack.ecr().asked(), stack.calls());
+    for function in FUNCTIONS {
+        let policy = planned.policy(&format!("aws_iam_role_policy.function[\"{function}\"]"));
+        let of_services =
+            of_services.iter().filter(|call| call.access_key == function).flat_map(
+                |call| match serde_json::from_slice(&call.body) {
+                    Ok(body) if call.operation.contains('.') => iam::asked_of_service(ACCOUNT, &call.operation, &body),
+                    _ => iam::asked_of_s3(call),
+                },
+            );
+        let asked: BTreeSet<_> =
+            of_ecr.iter().filter(|asked| asked.access_key == function).cloned().chain(of_services).collect();
+        assert!(!asked.is_empty(), "nobody saw {function} call anything");
+        for question in asked {
+            assert!(policy.allows(&question).is_some(), "{function} may not do what it does: {question:?}");
+        }
+    }
 }
