@@ -152,6 +152,20 @@ $(TERRAFORM_ROOT_CHECKS): terraform-check/%:
 	TF_DATA_DIR=$(TOOLS)/terraform/$* $(TERRAFORM) -chdir=$* init -backend=false -input=false -lockfile=readonly >/dev/null
 	TF_DATA_DIR=$(TOOLS)/terraform/$* $(TERRAFORM) -chdir=$* validate
 
+# checkov has a hundred packages of its own, in other versions than the other tools'.
+$(TOOLS)/checkov/.installed: tests/tools/checkov.txt
+	$(PYTHON) -m venv $(TOOLS)/checkov
+	$(TOOLS)/checkov/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+	@touch $@
+
+# A file that checkov cannot read is one that it does not check, which it only counts.
+.PHONY: terraform-scan
+terraform-scan: $(TOOLS)/checkov/.installed ## Scan the Terraform code for what is insecure, but for what terraform/checkov.yaml explains
+	@mkdir -p target
+	$(TOOLS)/checkov/bin/checkov --config-file terraform/checkov.yaml --output cli --output json --output-file-path console,target/checkov.json
+	@python -c "import json; summary = json.load(open('target/checkov.json'))['summary']; print(summary); \
+		assert summary['passed'] and not summary['parsing_errors'], 'a file cannot be parsed'"
+
 .PHONY: asl-check
 asl-check: $(ASL_CHECKS) ## Lint the state machines' definitions, as Terraform renders them
 
@@ -246,6 +260,6 @@ deny: $(TOOLS)/python/.installed ## Check the licences, duplicates and sources o
 
 # The end-to-end tests deploy the functions, so those are built first.
 .PHONY: test
-test: lint deny asl-check terraform-check nextest functions package-check ## Run every check and every test
+test: lint deny asl-check terraform-check terraform-scan nextest functions package-check ## Run every check and every test
 	cargo test --workspace --doc --locked --quiet
 	cargo nextest run --workspace --locked

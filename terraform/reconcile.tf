@@ -89,6 +89,13 @@ resource "aws_s3_bucket_lifecycle_configuration" "runs" {
     expiration {
       days = var.reconcile.retention_days
     }
+  }
+
+  rule {
+    id     = "abort-uploads"
+    status = "Enabled"
+
+    filter {}
 
     abort_incomplete_multipart_upload {
       days_after_initiation = 7

@@ -183,8 +183,10 @@ run "the_bucket_is_private_encrypted_and_forgets" {
       aws_s3_bucket_lifecycle_configuration.runs.rule[0].status == "Enabled"
       && aws_s3_bucket_lifecycle_configuration.runs.rule[0].filter[0].prefix == "runs/"
       && aws_s3_bucket_lifecycle_configuration.runs.rule[0].expiration[0].days == 30
+      && aws_s3_bucket_lifecycle_configuration.runs.rule[1].status == "Enabled"
+      && aws_s3_bucket_lifecycle_configuration.runs.rule[1].abort_incomplete_multipart_upload[0].days_after_initiation == 7
     )
-    error_message = "Lists and reports stay for another time than asked."
+    error_message = "Lists and reports stay for another time than asked, or an upload that was broken off stays."
   }
 }
 

@@ -122,17 +122,16 @@ locals {
       contains([pair.one.settings, pair.other.settings], "sync") ? "at least one of them synchronizes it;" : "whichever comes first makes it;",
       "give both the same, or exclude ${pair.meets} from rule ${pair.other.rule}.",
     ])
-    if(
-      pair.meets == pair.one.source
-      && !contains([pair.one.settings, pair.other.settings], "none")
-      && (
-        coalesce(pair.one.key_arn, "-") != coalesce(pair.other.key_arn, "-")
-        || local.overrides[pair.one.rule] != local.overrides[pair.other.rule]
-        && alltrue([
+    if alltrue([
+      pair.meets == pair.one.source,
+      !contains([pair.one.settings, pair.other.settings], "none"),
+      anytrue([
+        coalesce(pair.one.key_arn, "-") != coalesce(pair.other.key_arn, "-"),
+        local.overrides[pair.one.rule] != local.overrides[pair.other.rule] && alltrue([
           for target in [pair.one, pair.other] : target.settings == "sync" || local.overrides[target.rule] != "{}"
-        ])
-      )
-    )
+        ]),
+      ]),
+    ])
   ])
 
   is_in_source = [for target in local.targets : target.own && target.region == var.origin.region]
@@ -185,7 +184,9 @@ locals {
   # Unless one of the two rules excludes it.
   meetings = [
     for pair in local.overlaps : pair
-    if !anytrue([for excluded in local.rules[pair.other.rule].repositories.exclude : can(regex(local.expressions[excluded], pair.meets))])
-    && !anytrue([for excluded in local.rules[pair.one.rule].repositories.exclude : can(regex(local.expressions[excluded], pair.back))])
+    if !anytrue(concat(
+      [for excluded in local.rules[pair.other.rule].repositories.exclude : can(regex(local.expressions[excluded], pair.meets))],
+      [for excluded in local.rules[pair.one.rule].repositories.exclude : can(regex(local.expressions[excluded], pair.back))],
+    ))
   ]
 }
