@@ -75,7 +75,8 @@ resource "aws_cloudwatch_event_target" "state_machine" {
 resource "aws_sqs_queue" "dead_letters" {
   name                      = local.dead_letter_queue_name
   message_retention_seconds = 14 * 24 * 60 * 60
-  sqs_managed_sse_enabled   = true
+  sqs_managed_sse_enabled   = var.kms_key_arn == null ? true : null
+  kms_master_key_id         = var.kms_key_arn
   policy                    = local.dead_letter_queue_policy
 
   tags = var.tags

@@ -256,6 +256,7 @@ locals {
         Resource = ["${local.runs_bucket_arn}/runs/*"]
       },
       local.list_runs,
+      local.encrypt_runs,
       # Whether a run is under way, and, for a plan, how fast images went.
       {
         Sid      = "FindExecutions"
@@ -279,6 +280,7 @@ locals {
         Resource = ["${local.runs_bucket_arn}/runs/*"]
       },
       local.list_runs,
+      local.encrypt_runs,
       {
         Sid      = "CountRedrives"
         Effect   = "Allow"
@@ -323,6 +325,15 @@ locals {
     Resource = [local.runs_bucket_arn]
   }
 
+  # What is in the bucket is encrypted with the user's key, if there is one. S3 uses it for whoever reads or writes.
+  encrypt_runs = {
+    Sid       = "EncryptRuns"
+    Effect    = "Allow"
+    Action    = ["kms:Decrypt", "kms:GenerateDataKey"]
+    Resource  = var.kms_key_arn[*]
+    Condition = { StringEquals = { "kms:ViaService" = "s3.${local.source_region}.amazonaws.com" } }
+  }
+
   publish_report = {
     Sid       = "PublishReport"
     Effect    = "Allow"
@@ -334,7 +345,7 @@ locals {
   function_policies = {
     for function, statements in local.function_statements : function => jsonencode({
       Version = "2012-10-17"
-      Statement = concat(statements, [
+      Statement = concat(statements, lookup(local.network_statements, function, []), [
         {
           Sid      = "WriteLogs"
           Effect   = "Allow"
@@ -351,6 +362,52 @@ locals {
       ])
     })
   }
+
+  # Lambda makes a network interface for each subnet and set of security groups, in the function's name. The function's code has the role,
+  # too, and no use for that. Shared subnets and security groups are another account's.
+  network_statements = {
+    for function in keys(local.functions) : function => [
+      {
+        Sid    = "AttachToNetwork"
+        Effect = "Allow"
+        Action = ["ec2:CreateNetworkInterface"]
+        Resource = concat(
+          [local.network_interfaces],
+          [for id in sort(var.vpc.security_group_ids) : "arn:${local.partition}:ec2:${local.source_region}:*:security-group/${id}"],
+          [for id in sort(var.vpc.subnet_ids) : "arn:${local.partition}:ec2:${local.source_region}:*:subnet/${id}"],
+        )
+      },
+      # Nobody knows an interface's ID before Lambda has made it.
+      {
+        Sid      = "ManageInterfaces"
+        Effect   = "Allow"
+        Action   = ["ec2:AssignPrivateIpAddresses", "ec2:DeleteNetworkInterface", "ec2:UnassignPrivateIpAddresses"]
+        Resource = [local.network_interfaces]
+      },
+      # IAM knows no resource for what only looks.
+      {
+        Sid      = "SeeNetwork"
+        Effect   = "Allow"
+        Action   = ["ec2:DescribeNetworkInterfaces", "ec2:DescribeSubnets"]
+        Resource = ["*"]
+      },
+      {
+        Sid    = "KeepFromCode"
+        Effect = "Deny"
+        Action = [
+          "ec2:AssignPrivateIpAddresses",
+          "ec2:CreateNetworkInterface",
+          "ec2:DeleteNetworkInterface",
+          "ec2:DescribeNetworkInterfaces",
+          "ec2:DescribeSubnets",
+          "ec2:UnassignPrivateIpAddresses",
+        ]
+        Resource  = ["*"]
+        Condition = { ArnEquals = { "lambda:SourceFunctionArn" = "arn:${local.partition}:lambda:${local.source_region}:${local.account_id}:function:${var.name}-${function}" } }
+      },
+    ] if var.vpc != null
+  }
+  network_interfaces = "arn:${local.partition}:ec2:${local.source_region}:${local.account_id}:network-interface/*"
 
   # The functions that each state machine runs.
   state_machine_functions = {
@@ -374,7 +431,9 @@ locals {
     })
   }
 
-  reconcile_statements = [
+  # One without a resource is left out.
+  reconcile_statements = [for statement in local.possible_reconcile_statements : statement if length(statement.Resource) > 0]
+  possible_reconcile_statements = [
     {
       Sid      = "StartReplications"
       Effect   = "Allow"
@@ -426,6 +485,7 @@ locals {
       Action   = ["s3:AbortMultipartUpload", "s3:GetObject", "s3:ListMultipartUploadParts", "s3:PutObject"]
       Resource = ["${local.runs_bucket_arn}/runs/*"]
     },
+    local.encrypt_runs,
   ]
 
   observed_statements = [
@@ -479,22 +539,31 @@ locals {
   })
 
   schedule_policy = jsonencode({
-    Version = "2012-10-17"
-    Statement = [
-      {
-        Sid      = "StartReconcile"
-        Effect   = "Allow"
-        Action   = ["states:StartExecution"]
-        Resource = [local.reconcile_arn]
-      },
-      {
-        Sid      = "KeepWhatDidNotStart"
-        Effect   = "Allow"
-        Action   = ["sqs:SendMessage"]
-        Resource = ["arn:${local.partition}:sqs:${local.source_region}:${local.account_id}:${local.reconcile_dead_letter_queue_name}"]
-      },
-    ]
+    Version   = "2012-10-17"
+    Statement = [for statement in local.schedule_statements : statement if length(statement.Resource) > 0]
   })
+  schedule_statements = [
+    {
+      Sid      = "StartReconcile"
+      Effect   = "Allow"
+      Action   = ["states:StartExecution"]
+      Resource = [local.reconcile_arn]
+    },
+    {
+      Sid      = "KeepWhatDidNotStart"
+      Effect   = "Allow"
+      Action   = ["sqs:SendMessage"]
+      Resource = ["arn:${local.partition}:sqs:${local.source_region}:${local.account_id}:${local.reconcile_dead_letter_queue_name}"]
+    },
+    # EventBridge Scheduler sends in the role's name, and SQS uses the key for whoever sends.
+    {
+      Sid       = "EncryptWhatDidNotStart"
+      Effect    = "Allow"
+      Action    = ["kms:Decrypt", "kms:GenerateDataKey"]
+      Resource  = var.kms_key_arn[*]
+      Condition = { StringEquals = { "kms:ViaService" = "sqs.${local.source_region}.amazonaws.com" } }
+    },
+  ]
 
   # The conditions keep the services from using these roles for somebody else's state machine, rules or schedules.
   state_machine_trust_policies = {

@@ -5,6 +5,7 @@ resource "aws_cloudwatch_log_group" "function" {
 
   name              = "/aws/lambda/${var.name}-${each.key}"
   retention_in_days = var.log_retention_days
+  kms_key_id        = var.kms_key_arn
 
   tags = var.tags
 }
@@ -13,6 +14,7 @@ resource "aws_cloudwatch_log_group" "state_machine" {
   # Below /aws/vendedlogs, log delivery needs no entry of its own in the account's resource policy, whose length is limited.
   name              = "/aws/vendedlogs/states/${local.state_machine_name}"
   retention_in_days = var.log_retention_days
+  kms_key_id        = var.kms_key_arn
 
   tags = var.tags
 }
@@ -20,6 +22,7 @@ resource "aws_cloudwatch_log_group" "state_machine" {
 resource "aws_cloudwatch_log_group" "reconcile" {
   name              = "/aws/vendedlogs/states/${local.reconcile_name}"
   retention_in_days = var.log_retention_days
+  kms_key_id        = var.kms_key_arn
 
   tags = var.tags
 }

@@ -38,6 +38,11 @@ output "function_names" {
   value       = { for step, function in aws_lambda_function.this : step => function.function_name }
 }
 
+output "kms_key_statements" {
+  description = "What the policy of kms_key_arn must allow AWS's services, as statements, beside the default statement that lets the account's IAM policies decide."
+  value       = local.kms_key_statements
+}
+
 output "log_group_names" {
   description = "Names of the log groups, by step; the state machines' are replicate-image and reconcile-registry."
   value = merge(

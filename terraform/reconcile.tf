@@ -70,7 +70,17 @@ resource "aws_s3_bucket_server_side_encryption_configuration" "runs" {
 
   rule {
     apply_server_side_encryption_by_default {
-      sse_algorithm = "AES256"
+      sse_algorithm     = var.kms_key_arn == null ? "AES256" : "aws:kms"
+      kms_master_key_id = var.kms_key_arn
+    }
+    # One data key for many objects: a list has thousands.
+    bucket_key_enabled = var.kms_key_arn != null
+  }
+
+  lifecycle {
+    precondition {
+      condition     = var.kms_key_arn == null ? true : split(":", var.kms_key_arn)[3] == local.source_region
+      error_message = "What is kept here is encrypted in its own region, ${local.source_region}: ${coalesce(var.kms_key_arn, "-")} is in another."
     }
   }
 }
@@ -149,7 +159,8 @@ resource "aws_scheduler_schedule" "reconcile" {
 resource "aws_sqs_queue" "reconcile_dead_letters" {
   name                      = local.reconcile_dead_letter_queue_name
   message_retention_seconds = 14 * 24 * 60 * 60
-  sqs_managed_sse_enabled   = true
+  sqs_managed_sse_enabled   = var.kms_key_arn == null ? true : null
+  kms_master_key_id         = var.kms_key_arn
 
   tags = var.tags
 }

@@ -85,6 +85,17 @@ variable "execution_log_level" {
   }
 }
 
+variable "kms_key_arn" {
+  description = "A symmetric KMS key in the source region that encrypts the log groups, the dead-letter queues and reconcile's bucket; its policy has the statements of the output kms_key_statements. Default: keys of AWS's."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.kms_key_arn == null ? true : can(regex("^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+$", var.kms_key_arn))
+    error_message = "The key is named by its ARN, such as arn:aws:kms:eu-central-1:123456789012:key/..., not by an alias: IAM knows none."
+  }
+}
+
 variable "lag_objective_seconds" {
   description = "How long a push may take to every target, in seconds; one that takes longer raises an alarm. Default: there is no such alarm."
   type        = number
@@ -257,4 +268,28 @@ variable "tags" {
   type        = map(string)
   default     = {}
   nullable    = false
+}
+
+variable "vpc" {
+  description = "Subnets and security groups of the functions, for a network that controls what they reach; README.md has what that is. Default: they are in none, which is all that they need."
+  type = object({
+    subnet_ids         = set(string)
+    security_group_ids = set(string)
+  })
+  default = null
+
+  validation {
+    condition     = var.vpc == null ? true : try(length(var.vpc.subnet_ids) > 0 && length(var.vpc.security_group_ids) > 0, false)
+    error_message = "The functions are in a VPC by at least one subnet and at least one security group, or, without vpc, in none."
+  }
+
+  validation {
+    condition     = var.vpc == null ? true : alltrue([for id in coalesce(var.vpc.subnet_ids, []) : can(regex("^subnet-[0-9a-f]+$", id))])
+    error_message = "A subnet is named by its ID, such as subnet-0a1b2c3d."
+  }
+
+  validation {
+    condition     = var.vpc == null ? true : alltrue([for id in coalesce(var.vpc.security_group_ids, []) : can(regex("^sg-[0-9a-f]+$", id))])
+    error_message = "A security group is named by its ID, such as sg-0a1b2c3d."
+  }
 }

@@ -1,4 +1,4 @@
-# A configuration that makes a rule's key and role together with the module, so that a plan does not know their ARNs.
+# A configuration that makes a rule's key, which is the module's own, too, and role together with the module, so that a plan does not know their ARNs.
 
 terraform {
   required_version = ">= 1.9"
@@ -16,7 +16,10 @@ variable "package_dir" {
   type        = string
 }
 
-resource "aws_kms_key" "this" {}
+# Its policy is of the module, which takes its ARN.
+resource "aws_kms_key" "this" {
+  policy = jsonencode({ Version = "2012-10-17", Statement = module.ecr_replicator.kms_key_statements })
+}
 
 resource "aws_iam_role" "this" {
   name               = "target"
@@ -27,6 +30,7 @@ module "ecr_replicator" {
   source = "../.."
 
   package_dir = var.package_dir
+  kms_key_arn = aws_kms_key.this.arn
   rules = {
     all = {
       targets = [
