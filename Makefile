@@ -163,7 +163,7 @@ $(TOOLS)/checkov/.installed: tests/tools/checkov.txt
 terraform-scan: $(TOOLS)/checkov/.installed ## Scan the Terraform code for what is insecure, but for what terraform/checkov.yaml explains
 	@mkdir -p target
 	$(TOOLS)/checkov/bin/checkov --config-file terraform/checkov.yaml --output cli --output json --output-file-path console,target/checkov.json
-	@python -c "import json; summary = json.load(open('target/checkov.json'))['summary']; print(summary); \
+	@$(TOOLS)/checkov/bin/python -c "import json; summary = json.load(open('target/checkov.json'))['summary']; print(summary); \
 		assert summary['passed'] and not summary['parsing_errors'], 'a file cannot be parsed'"
 
 .PHONY: asl-check
