@@ -191,6 +191,10 @@ async fn write(
         }
     }
     let there = objects.content.get(&name).map(etag);
+    // Whether an object is the one that is expected, is for who may read it.
+    if headers.contains_key(header::IF_MATCH) {
+        objects.ask("PutObject", "s3:GetObject", &name.0, &[&name.1]);
+    }
     let condition = |name| headers.get(name).and_then(|value| value.to_str().ok());
     match (condition(header::IF_MATCH), condition(header::IF_NONE_MATCH), there) {
         (Some(_), _, None) => return refused(StatusCode::NOT_FOUND, "NoSuchKey"),
