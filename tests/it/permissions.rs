@@ -25,9 +25,12 @@ use shared::{
 
 use crate::{
     iam::{ACCOUNT, Part, Planned, Policy},
+    matrix::hold_section,
     reconcile, report,
     world::{LIFECYCLE_POLICY, REPOSITORY, SOURCE, World, sdk_config, target_input},
 };
+
+const DOCUMENT: &str = "docs/permissions.md";
 
 /// The functions, in the order in which an image, and then a registry, comes to them.
 pub(crate) const FUNCTIONS: [&str; 7] =
@@ -364,25 +367,11 @@ fn table(needed: &BTreeMap<Part, BTreeSet<String>>) -> String {
     table
 }
 
-/// Between two marks of the document, what a test found. With `UPDATE_DOCS` it is written there.
-fn hold_document(section: &str, wanted: &str) {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/permissions.md");
-    let document = std::fs::read_to_string(path).unwrap();
-    let (begin, end) = (format!("<!-- {section} -->\n\n"), format!("\n<!-- end of {section} -->"));
-    let (before, rest) = document.split_once(&begin).unwrap_or_else(|| panic!("docs/permissions.md has no {begin}"));
-    let (found, after) = rest.split_once(&end).unwrap_or_else(|| panic!("docs/permissions.md has no {end}"));
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(path, format!("{before}{begin}{wanted}{end}{after}")).unwrap();
-        return;
-    }
-    assert_eq!(found, wanted, "docs/permissions.md, {section}: run this test with UPDATE_DOCS=1");
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn each_role_allows_what_is_called_in_its_name_and_nothing_else() {
     let [deployment, synced, created] = planned().await;
     let seen = questions(&deployment).await;
-    let mut document = String::new();
+    let mut document = String::from("\n");
     for function in FUNCTIONS {
         let own = seen[function].iter().filter(|asked| asked.role.is_none()).cloned().collect();
         let policy = function_policy(&deployment, function).without(&["WriteLogs", "Trace"]);
@@ -399,7 +388,7 @@ async fn each_role_allows_what_is_called_in_its_name_and_nothing_else() {
         let sync = if account == SYNCED { "true" } else { "false" };
         writeln!(document, "### The role of a target account, `allow_sync = {sync}`\n\n{}", table(&needed)).unwrap();
     }
-    hold_document("functions", document.trim_end_matches('\n'));
+    hold_section(DOCUMENT, "functions", &document);
 }
 
 /// What AWS documents that a state needs.
@@ -470,7 +459,7 @@ fn asked_of_states(planned: &Planned, machine: &str, states: &Value, asked: &mut
 async fn the_roles_of_what_starts_the_functions_allow_what_the_definitions_need_and_nothing_else() {
     let variables = json!({"rules": rules(), "package_dir": "./tests/packages"});
     let planned = Planned::of("terraform", ACCOUNT, &variables).await;
-    let mut document = String::new();
+    let mut document = String::from("\n");
     for (address, machine) in [("this", "replicate-image"), ("reconcile", "reconcile-registry")] {
         let name = planned.attribute(&format!("aws_sfn_state_machine.{address}"), "name");
         let definition = planned.attribute(&format!("aws_sfn_state_machine.{address}"), "definition");
@@ -514,7 +503,7 @@ async fn the_roles_of_what_starts_the_functions_allow_what_the_definitions_need_
     ]);
     let needed = hold("schedule", &planned.policy("aws_iam_role_policy.schedule"), &asked);
     writeln!(document, "### The schedule\n\n{}", table(&needed)).unwrap();
-    hold_document("state machines, rules and the schedule", document.trim_end_matches('\n'));
+    hold_section(DOCUMENT, "services", &document);
 
     // What nothing here can show is what AWS documents, and no more.
     for function in FUNCTIONS {
@@ -530,5 +519,5 @@ async fn the_roles_of_what_starts_the_functions_allow_what_the_definitions_need_
         let actions: Vec<String> = actions.iter().map(|action| format!("`{action}`")).collect();
         writeln!(unseen, "| the {whose}' | {} | {why} |", actions.join(", ")).unwrap();
     }
-    hold_document("what is not seen", &unseen);
+    hold_section(DOCUMENT, "unseen", &unseen);
 }
