@@ -23,7 +23,7 @@ use shared::{
     reconcile::{Difference, Found, Item, Kind, Report, Reported, State},
     registry::Registries,
     serve::{Deadline, decode},
-    service::NAMESPACE,
+    service::{Bucket, NAMESPACE, Version},
 };
 
 use crate::{
@@ -214,15 +214,18 @@ pub(crate) async fn put(client: &Client, repository: &str, manifest: &Value, blo
     Digest::of(content.as_bytes())
 }
 
+async fn bucket(s3: &S3Local) -> Bucket {
+    Bucket::new(&sdk_config(&s3.endpoint(), SOURCE).await, BUCKET.to_owned())
+}
+
 impl Setup {
     pub(crate) async fn start() -> Self {
         let ecr = Arc::new(EcrLocal::start(Config::default()).await.unwrap());
         let s3 = S3Local::start().await.unwrap();
         let services = Shared::default();
         let config = sdk_config(&serve(Arc::clone(&services)).await, SOURCE).await;
-        let bucket_config = config.clone().into_builder().endpoint_url(s3.endpoint()).build();
         let registries = Registries::new(sdk_config(&ecr.endpoint(), SOURCE).await).unwrap();
-        let bucket = shared::service::Bucket::new(&bucket_config, BUCKET.to_owned());
+        let bucket = bucket(&s3).await;
         let step_functions = shared::service::StepFunctions::new(&config);
         let find = find_differences::Dependencies::new(
             registries,
@@ -1171,8 +1174,7 @@ async fn the_second_of_two_runs_says_so_and_ends() {
 
 /// Forgets a round.
 async fn break_off(setup: &Setup, round: u32) {
-    let config = sdk_config(&setup.s3.endpoint(), SOURCE).await;
-    let bucket = shared::service::Bucket::new(&config, BUCKET.to_owned());
+    let bucket = bucket(&setup.s3).await;
     bucket.delete(&bucket.keys(&format!("runs/run-1/{round}/")).await.unwrap()).await.unwrap();
 }
 
@@ -1244,6 +1246,21 @@ async fn two_invocations_of_one_pass_do_not_spoil_each_other() {
         let parts = setup.s3.keys(BUCKET).into_iter().filter(|key| key.starts_with(&format!("{prefix}differences/")));
         assert_eq!(parts.collect::<Vec<_>>(), setup.state(&prefix).parts, "{round}");
     }
+}
+
+#[tokio::test]
+async fn a_write_replaces_the_version_that_was_read_and_no_other() {
+    let s3 = S3Local::start().await.unwrap();
+    let bucket = bucket(&s3).await;
+    let replace = async |content: &str, version: &Version| {
+        bucket.replace("state", "text/plain", content.into(), version).await.unwrap()
+    };
+    let none = Version::default();
+    let first = replace("first", &none).await.unwrap();
+    assert_eq!(replace("another's first", &none).await, None);
+    let second = replace("second", &first).await.unwrap();
+    assert_eq!(replace("another's second", &first).await, None);
+    assert_eq!(bucket.read_version("state").await.unwrap(), Some((b"second".to_vec(), second)));
 }
 
 #[tokio::test]
