@@ -11,7 +11,7 @@ use std::{
 use aws_config::SdkConfig;
 use copy_layers::{Dependencies, Settings};
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use shared::{
     contract::{Copied, CopiedInAll, Cursor, MOST_REPAIRS, Put, Round, Target},
@@ -274,8 +274,7 @@ impl Functions {
         course.enters(State::EnsureRepository);
         let mut ensured_input = input.clone();
         ensured_input["startedAt"] = json!(self.started_at);
-        let ensure =
-            async |registries: &_| ensure_repo::handle(registries, decode(ensured_input.clone()).unwrap()).await;
+        let ensure = async |registries: &_| ensure_repo::handle(registries, given(&ensured_input)).await;
         *ensured = json!(attempt(course, State::EnsureRepository, &self.ensure, ensure).await?);
 
         let mut repairs = 0;
@@ -293,9 +292,7 @@ impl Functions {
             course.enters(State::PutManifest);
             let mut input = input.clone();
             input["repairs"] = json!(repairs);
-            let put = async |registries: &_| {
-                put_manifest::handle(registries, decode(input.clone()).unwrap(), self.deadline()).await
-            };
+            let put = async |registries: &_| put_manifest::handle(registries, given(&input), self.deadline()).await;
             match attempt(course, State::PutManifest, &self.put, put).await {
                 Err(failed) if failed.name == ErrorName::LayersMissing.as_str() && repairs < MOST_REPAIRS => {
                     repairs += 1;
@@ -310,8 +307,7 @@ impl Functions {
         let mut cursor = None::<Cursor>;
         for _ in 0..MOST_INVOCATIONS {
             (input["layers"], input["cursor"]) = (Value::Null, json!(cursor));
-            let copy =
-                async |kept: &_| copy_layers::handle(kept, decode(input.clone()).unwrap(), self.deadline()).await;
+            let copy = async |kept: &_| copy_layers::handle(kept, given(&input), self.deadline()).await;
             let answer = attempt(course, State::CopyLayers, &self.copy, copy).await?;
             if answer.done {
                 return Ok(answer);
@@ -337,8 +333,29 @@ impl Functions {
             "execution": {"arn": EXECUTION, "name": NAME, "startedAt": jiff::Timestamp::now()},
             "round": over,
         });
-        let report = async |kept: &_| report::handle(kept, decode(input.clone()).unwrap()).await;
+        let report = async |kept: &_| report::handle(kept, given(&input)).await;
         let answer = attempt(course, State::Report, &self.report, report).await?;
         Ok(answer.round.map_or(Told::Done, |round| Told::Again(Box::new(round))))
     }
+}
+
+/// What a function makes of a payload that a later release wrote, whose objects have something more.
+fn given<T: DeserializeOwned>(payload: &Value) -> T {
+    decode(of_later_release(payload.clone())).unwrap()
+}
+
+/// Adds to every object, but not to what a person writes, which is read strictly.
+pub(crate) fn of_later_release(mut payload: Value) -> Value {
+    match &mut payload {
+        Value::Array(items) => items.iter_mut().for_each(|item| *item = of_later_release(item.take())),
+        Value::Object(members) => {
+            let written = ["repositorySettings", "request"];
+            for (_, value) in members.iter_mut().filter(|(name, _)| !written.contains(&name.as_str())) {
+                *value = of_later_release(value.take());
+            }
+            members.insert("sinceALaterRelease".to_owned(), Value::Bool(true));
+        }
+        _ => {}
+    }
+    payload
 }

@@ -27,6 +27,7 @@ use shared::{
 };
 
 use crate::{
+    execution::of_later_release,
     iam,
     metrics::sums,
     permissions,
@@ -626,6 +627,10 @@ async fn a_source_that_cannot_be_read_fails_by_name_and_goes_on_where_it_was() {
     let error = setup.call(&rules, &json!({}), (1, false), far()).await.unwrap_err();
     assert_eq!(error.name().as_str(), "RegistryUnavailable");
     assert!(error.to_string().contains("DescribeImages on prod/c in eu-central-1"), "{error}");
+    // While a deployment is taken back, what has to go on is a later release's.
+    let kept = serde_json::from_slice(&setup.s3.object(BUCKET, "runs/run-1/1/state.json").unwrap()).unwrap();
+    let kept = serde_json::to_vec(&of_later_release(kept)).unwrap();
+    bucket(&setup.s3).await.write("runs/run-1/1/state.json", "application/json", kept).await.unwrap();
     setup.ecr.reset_stats();
     let (state, items) = setup.find(&rules, json!({})).await;
     assert_eq!((state.repositories, items.len()), (3, 3));

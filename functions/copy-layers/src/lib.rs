@@ -76,7 +76,7 @@ impl Dependencies {
 
 /// What the function is given.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Input {
     /// The execution's name, for the logs.
     pub execution: String,

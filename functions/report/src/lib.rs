@@ -52,7 +52,7 @@ impl Dependencies {
 
 /// What the function is given.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Input {
     /// The execution.
     pub execution: Execution,
@@ -62,7 +62,7 @@ pub struct Input {
 
 /// A round that is over.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct FinishedRound {
     /// The image.
     pub image: Image,
@@ -88,7 +88,7 @@ pub struct FinishedRound {
 /// An iteration's end, of which only what the state machine says itself is read at once: where a function answered what is
 /// no answer, its target failed, and the others are reported all the same.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Ended {
     target: Target,
     ensure: Option<Value>,

@@ -24,7 +24,7 @@ use tracing::info;
 
 /// What the function is given.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Input {
     /// The execution's name, for the logs.
     pub execution: String,

@@ -2,6 +2,9 @@
 //!
 //! It holds references, digests and figures, never manifests or layers: Step Functions carries 256 KiB.
 //! Field names are camelCase in JSON; bytes are bytes, durations milliseconds, times RFC 3339 in UTC.
+//!
+//! While a deployment is upgraded, or taken back, a function may be given what another release wrote: what it does not know it leaves
+//! alone, and what a release adds to what there was has a default. What a person writes is read strictly.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -12,7 +15,7 @@ use crate::names::{Digest, ImageTag, Region, RegistryId, RepositoryName, RoleArn
 
 /// The image that an execution replicates: one pinned digest, with its size.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Image {
     /// The source region.
     pub region: Region,
@@ -41,7 +44,7 @@ pub struct Image {
 /// What belongs to an image and is not in its tree: a signature, an SBOM, an attestation. It goes with the image, before the
 /// image's tag.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Referrer {
     /// Its digest.
     pub digest: Digest,
@@ -52,7 +55,7 @@ pub struct Referrer {
 
 /// Where an image goes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Target {
     /// The target region.
     pub region: Region,
@@ -149,7 +152,7 @@ pub struct RepositorySettings {
 
 /// One image to targets: what ReplicateToTargets maps over, at first and again after a redrive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Round {
     /// The image.
     pub image: Image,
@@ -172,7 +175,7 @@ pub struct Round {
 
 /// The input of the functions that work on one target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct TargetInput {
     /// The execution's name, for the logs.
     pub execution: String,
@@ -199,7 +202,7 @@ pub const MOST_REPAIRS: u32 = 3;
 
 /// What EnsureRepository found or made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Ensured {
     /// Whether it made the repository.
     pub created: bool,
@@ -215,7 +218,7 @@ pub struct Ensured {
 
 /// A setting of a target repository that was not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct SettingChange {
     /// The setting: `tagMutability`, `scanOnPush`, `tags`, `lifecyclePolicy`, `repositoryPolicy` or `encryption`.
     pub setting: String,
@@ -229,7 +232,7 @@ pub struct SettingChange {
 
 /// A part of an image's blobs, for one CopyLayers of several that copy side by side.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Shard {
     /// The blobs, the largest first.
     pub layers: Vec<Blob>,
@@ -237,7 +240,7 @@ pub struct Shard {
 
 /// A blob that a manifest names.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Blob {
     /// Its digest.
     pub digest: Digest,
@@ -250,7 +253,7 @@ pub struct Blob {
 
 /// Where CopyLayers stands, given back to it when it was not done.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Cursor {
     /// Blobs that were copied whole.
     pub layers_copied: usize,
@@ -272,7 +275,7 @@ pub struct Cursor {
 
 /// One layer's upload by parts: enough to go on at the next byte in another invocation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Upload {
     /// The layer.
     pub digest: Digest,
@@ -290,7 +293,7 @@ pub struct Upload {
 
 /// What CopyLayers did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Copied {
     /// Whether every blob that it was asked for is at the target. If not, it wants to be called again: for each of the
     /// shards, or with the cursor where there are none.
@@ -305,7 +308,7 @@ pub struct Copied {
 
 /// What all CopyLayers of one target did, those of shards and of repairs added up; of times, see there.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct CopiedInAll {
     /// Blobs that were copied whole.
     pub layers_copied: usize,
@@ -364,7 +367,7 @@ impl Status {
 
 /// What PutManifest did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Put {
     /// What became of the image.
     pub status: Status,
@@ -397,7 +400,7 @@ pub const REFUSAL_LIMIT: usize = 200;
 
 /// A referrer that is not at the target, which does not keep its image from being there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Refusal {
     /// The referrer.
     pub digest: Digest,
@@ -411,7 +414,7 @@ pub struct Refusal {
 
 /// An error that an iteration caught.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Failure {
     /// The state that failed.
     pub step: String,
@@ -423,7 +426,7 @@ pub struct Failure {
 
 /// What one iteration of ReplicateToTargets ends with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Outcome {
     /// The target.
     pub target: Target,
@@ -443,7 +446,7 @@ pub struct Outcome {
 
 /// One target in the report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct TargetReport {
     /// The target's region.
     pub region: Region,
@@ -514,7 +517,7 @@ pub struct TargetReport {
 /// The time that the steps of a target took, in milliseconds; none where one came to no result. No step's is longer than it was
 /// under way.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Steps {
     /// EnsureRepository.
     pub ensure_repository_ms: Option<u64>,
@@ -526,7 +529,7 @@ pub struct Steps {
 
 /// The execution that a report is about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Execution {
     /// Its ARN.
     pub arn: String,
@@ -541,7 +544,7 @@ pub struct Execution {
 
 /// The report of a round: `docs/report.schema.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Report {
     /// The version of this document's schema.
     pub version: u32,

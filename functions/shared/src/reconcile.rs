@@ -85,7 +85,7 @@ impl Request {
 
 /// The input of FindDifferences.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct FindInput {
     /// The execution.
     pub execution: Execution,
@@ -103,7 +103,7 @@ pub struct FindInput {
 
 /// What FindDifferences answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Found {
     /// Whether it is done. If not, it wants to be called again with the same input.
     pub done: bool,
@@ -119,7 +119,7 @@ pub struct Found {
 
 /// Items in S3: every object below the prefix, each with one JSON text a line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Items {
     /// The bucket.
     pub bucket: String,
@@ -131,7 +131,7 @@ pub struct Items {
 
 /// An image of the source that differs at a target: a line, and an item of ReplicateImages.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Item {
     /// The rule that selects it.
     pub rule: String,
@@ -149,7 +149,7 @@ pub struct Item {
 
 /// What differs at a target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Difference {
     /// The target region.
     pub region: Region,
@@ -187,7 +187,7 @@ pub enum Kind {
 
 /// Where a run stands: the object `state.json`. It is the last that a call writes.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct State {
     /// The execution's input.
     pub request: Request,
@@ -218,7 +218,7 @@ pub struct State {
 
 /// What differs of one rule at one target: numbers of items.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Total {
     /// The rule.
     pub rule: String,
@@ -249,7 +249,7 @@ impl Total {
 
 /// Why it is not known what differs of one rule at one target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Problem {
     /// The rule.
     pub rule: String,
@@ -270,7 +270,7 @@ pub struct Problem {
 
 /// What would go to one target.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Transfer {
     /// The target region.
     pub region: Region,
@@ -295,7 +295,7 @@ pub struct Transfer {
 
 /// The input of ReportDifferences.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct ReportInput {
     /// The execution.
     pub execution: Execution,
@@ -307,7 +307,7 @@ pub struct ReportInput {
 
 /// What ReportDifferences answers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Reported {
     /// Whether another round is due.
     pub reconcile: bool,
@@ -321,7 +321,7 @@ pub struct Reported {
 
 /// The report of a round: `docs/reconcile-report.schema.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Report {
     /// The version of this document's schema.
     pub version: u32,
@@ -369,7 +369,7 @@ pub struct Report {
 
 /// A replication of a repair that failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct ReplicationFailure {
     /// The rule.
     pub rule: String,

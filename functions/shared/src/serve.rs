@@ -121,7 +121,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::contract::{Target, TargetInput};
+    use crate::{
+        contract::{Target, TargetInput},
+        rules::Filter,
+    };
 
     /// JSON of every kind, and text that is none.
     fn payload() -> impl Strategy<Value = String> {
@@ -192,8 +195,8 @@ mod tests {
             diagnostic.error_message,
             "[0].region: malformed region `Mars`: expected the code of an AWS region, such as `eu-west-1`"
         );
-        let diagnostic = decode::<Vec<Target>>(json!([{"regoin": "eu-west-1"}])).unwrap_err();
-        assert!(diagnostic.error_message.contains("unknown field `regoin`"), "{}", diagnostic.error_message);
+        let diagnostic = decode::<Filter>(json!({"inclood": ["prod/*"]})).unwrap_err();
+        assert!(diagnostic.error_message.contains("unknown field `inclood`"), "{}", diagnostic.error_message);
     }
 
     #[tokio::test]
