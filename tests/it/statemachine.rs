@@ -26,12 +26,17 @@ static RECONCILE: LazyLock<Value> = LazyLock::new(|| {
 });
 
 /// The errors that AWS raises around a function, and that the definition names.
-const AWS_ERRORS: [&str; 13] = [
+const AWS_ERRORS: [&str; 18] = [
     "Lambda.ClientExecutionTimeoutException",
     "Lambda.ServiceException",
     "Lambda.AWSLambdaException",
     "Lambda.SdkClientException",
     "Lambda.TooManyRequestsException",
+    "Lambda.ResourceNotReadyException",
+    "Lambda.ResourceConflictException",
+    "Lambda.ENINotReadyException",
+    "Lambda.EC2ThrottledException",
+    "Lambda.EC2UnexpectedException",
     "Lambda.Unknown",
     "Runtime.ExitError",
     "Runtime.OutOfMemory",
