@@ -40,6 +40,11 @@ resource "aws_sfn_state_machine" "this" {
 
   tags = var.tags
 
+  # It is gone when the last of its executions is, which ends with the state that it is in: an invocation takes up to 15 minutes.
+  timeouts {
+    delete = "30m"
+  }
+
   # Step Functions checks at creation that the role may deliver logs.
   depends_on = [aws_iam_role_policy.state_machine]
 }
@@ -61,6 +66,11 @@ resource "aws_sfn_state_machine" "reconcile" {
   }
 
   tags = var.tags
+
+  # It is gone when the last of its executions is, which ends with the state that it is in: an invocation takes up to 15 minutes.
+  timeouts {
+    delete = "30m"
+  }
 
   lifecycle {
     precondition {

@@ -194,7 +194,7 @@ run "the_functions_are_in_a_network" {
           Sid      = "ManageInterfaces"
           Effect   = "Allow"
           Action   = ["ec2:AssignPrivateIpAddresses", "ec2:DeleteNetworkInterface", "ec2:UnassignPrivateIpAddresses"]
-          Resource = ["arn:aws:ec2:eu-central-1:123456789012:network-interface/*"]
+          Resource = ["arn:aws:ec2:eu-central-1:123456789012:*/*"]
         },
         {
           Sid      = "SeeNetwork"
