@@ -16,6 +16,7 @@ pub(crate) struct Machine {
     /// Whether the processor has instructions for SHA-256, which every byte goes through on both sides.
     pub(crate) sha_instructions: bool,
     pub(crate) memory_gib: u64,
+    /// Its version, without its patch level and whose build it is.
     pub(crate) kernel: String,
 }
 
@@ -35,7 +36,7 @@ impl Machine {
             cores: available_parallelism().map_or(1, usize::from),
             sha_instructions: features.split_whitespace().any(|feature| feature == "sha_ni" || feature == "sha2"),
             memory_gib: kibibytes.div_ceil(1024 * 1024),
-            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+            kernel: read("/proc/sys/kernel/osrelease").split('.').take(2).collect::<Vec<_>>().join("."),
         }
     }
 }
