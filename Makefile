@@ -11,6 +11,10 @@ MACHINE := $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64)
 # Python 3.11 or later, to make the tools' environment from.
 PYTHON ?= python3
 
+# What an operator's command is about is said where it is given: in an environment these may be about something else.
+$(foreach name,NAME MODE RULES REPOSITORIES TAGS PUSHED_SINCE PUSHED_BEFORE NEWEST PRICE_PER_GB BYTES_PER_SECOND, \
+	$(if $(filter environment,$(origin $(name))),$(eval undefine $(name))))
+
 FUNCTIONS := resolve-image ensure-repo copy-layers put-manifest report find-differences report-differences
 
 # Everything that is installed stays in the project. cargo finds `cargo lambda`, and that finds zig, by the path.
@@ -98,6 +102,7 @@ MODULE_FILES = $(shell git ls-files terraform statemachine docs CHANGELOG.md LIC
 # The archive of the module has the checksums of the packages: who trusts the one knows the others.
 .PHONY: package
 package: $(ARCH:%=binaries/%) $(ARCH:%=papers/%) ## Write the packages, their checksums and the Terraform module into dist (ARCH=x86_64 or arm64: one)
+	@[ -n '$(MODULE_FILES)' ] || { echo 'The module is made of what Git has: package a clone of the repository.' >&2; exit 1; }
 	rm -rf dist
 	@set -e; for architecture in $(ARCH); do for function in $(FUNCTIONS); do \
 		files=target/lambda/$$architecture/$$function; package=dist/$$architecture/$$function/bootstrap.zip; \
@@ -187,7 +192,7 @@ $(ASL_CHECKS): asl-check/%: tools
 
 .PHONY: docs-check
 docs-check: nextest ## Hold the documents to the module, to each other, and to what runs their commands (UPDATE_DOCS=1 writes tables)
-	cargo nextest run --package it --locked -E 'test(/^documents::/)'
+	cargo nextest run --workspace --locked -E 'package(it) & test(/^(documents|matrix|permissions|statemachine)::/)'
 
 # A benchmark and not a test: what it measures is in target/bench. ARGS are the program's own, such as `--only cold`.
 .PHONY: bench

@@ -42,7 +42,7 @@ impl Somebody<'_> {
     /// Runs a program in the repository. Terraform's own files are elsewhere, as the repository's are others' too.
     async fn try_to_run(&self, program: &str, arguments: &[&str], terraform: &str) -> (bool, String) {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        let mut command = Command::new(if program == "make" { PathBuf::from(program) } else { root.join(program) });
+        let mut command = Command::new(if program.contains('/') { root.join(program) } else { PathBuf::from(program) });
         command.args(arguments).current_dir(root).stdin(Stdio::null());
         command.env("AWS_ENDPOINT_URL", self.stack.endpoint());
         command.env("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", self.stack.logs_endpoint());
@@ -99,6 +99,12 @@ async fn what_make_deploys_replicates_until_it_is_destroyed() {
     somebody.make("destroy", "").await;
     assert_eq!(state_machines(stack).await, of_first);
     assert!(has(FAR), "images stay");
+    if is_cli_installed().await {
+        let of_target = ["--region", FAR, "--endpoint-url", &stack.ecr().endpoint()];
+        let delete = ["ecr", "delete-repository", "--force", "--repository-name", REPOSITORY];
+        somebody.run("aws", &[&delete[..], &of_target].concat(), "").await;
+        assert!(stack.ecr().view("000000000000", FAR, REPOSITORY).is_none());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,7 @@ use std::{
     fmt::Write as _,
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use hcl::{Body, Expression, structure::Block};
@@ -18,18 +19,29 @@ use crate::{matrix::hold_section, operator::blocks, runbook::commands};
 const README: &str = include_str!("../../README.md");
 const MAKEFILE: &str = include_str!("../../Makefile");
 
-/// Who runs a command that begins so: a test by its name, or what runs the tests.
-const RUN_BY: [(&str, &str); 18] = [
+/// What the test of the runbook runs, whatever it is: of other documents, each command has its own line.
+const OF_RUNBOOK: [&str; 2] = ["aws ", "QUERY="];
+
+/// Who runs a command that begins so: a test by its name, or a file. What `make test` is made of, CI runs.
+const RUN_BY: [(&str, &str); 30] = [
+    ("make demo IMAGE=", "it_takes_an_image_that_another_tool_made"),
+    ("make demo TARGETS=", "it_takes_an_image_that_another_tool_made"),
+    ("make demo KEEP=1", "it_stays_up_when_it_is_told_to_and_says_how_to_use_it"),
+    ("make demo RECONCILE=1", "it_finds_and_repairs_what_was_there_before"),
     ("make demo", "it_ends_with_the_image_in_three_regions"),
+    ("make help", "every_target_that_a_document_names_is_listed"),
     ("make test", ".ci/run"),
+    ("make deny", ".ci/run"),
+    ("make package-check", ".ci/run"),
     ("make package", ".ci/run"),
+    ("sha256sum --check", "tests/packages/test_packages.py"),
     (
         "cp deploy/terraform.tfvars.example deploy/terraform.tfvars",
         "what_make_deploys_replicates_until_it_is_destroyed",
     ),
     ("make deploy", "what_make_deploys_replicates_until_it_is_destroyed"),
     ("make destroy", "what_make_deploys_replicates_until_it_is_destroyed"),
-    ("make picture", "the_picture_of_a_run_shows_what_its_report_says"),
+    ("make picture", "it_writes_the_page_and_says_where"),
     ("make replay-dead-letters", "every_command_of_the_runbook_runs"),
     ("make wait-for-image", "a_pipeline_waits_until_its_push_is_everywhere"),
     ("make reconcile-progress", "a_repair_is_watched_disturbed_and_redriven"),
@@ -37,6 +49,13 @@ const RUN_BY: [(&str, &str); 18] = [
     ("make bench", "tests/bench"),
     ("terraform init", "every_example_can_be_applied_and_destroyed"),
     ("terraform apply", "every_example_can_be_applied_and_destroyed"),
+    ("terraform destroy", "every_example_can_be_applied_and_destroyed"),
+    ("aws s3 sync dist ", "packages_in_a_bucket_are_called_if_they_are_those_of_the_checksums"),
+    ("aws ecr delete-repository --force", "what_make_deploys_replicates_until_it_is_destroyed"),
+    (
+        "aws stepfunctions stop-execution",
+        "a_deployment_starts_when_its_image_is_everywhere_and_somebody_is_told_of_every_round",
+    ),
     ("aws stepfunctions redrive-execution", "every_command_of_the_runbook_runs"),
     ("aws stepfunctions start-execution", "an_execution_by_hand_is_given_what_the_readme_gives_it"),
     ("aws ", "every_command_of_the_runbook_runs"),
@@ -123,6 +142,23 @@ fn inputs_and_outputs_are_those_of_the_module() {
     hold_section("terraform/README.md", "outputs", &outputs);
 }
 
+#[test]
+fn the_readme_lists_every_input() {
+    let told = README.lines().skip_while(|line| *line != "| Input | Default | |").skip(2);
+    let told = told.map_while(|line| line.strip_prefix("| `")).map(|row| {
+        let cells: Vec<&str> = row.split('|').map(|cell| cell.trim().trim_matches('`')).collect();
+        (cells[0].to_owned(), cells[1].to_owned())
+    });
+    let told: BTreeMap<String, String> = told.collect();
+    let variables = read("terraform", "variables.tf", "variable");
+    assert_eq!(told.keys().collect::<Vec<_>>(), variables.keys().collect::<Vec<_>>());
+    for (name, variable) in &variables {
+        let default = attribute(variable, "default").map(text).filter(|default| default != "null");
+        // Where there is none, a document may say what comes instead.
+        assert!(default.as_deref().is_none_or(|it| it.trim_matches('"') == told[name]), "{name}: {default:?}");
+    }
+}
+
 /// The attributes of an object that are optional: name, type and default, those of objects in it by their path.
 fn attributes(prefix: &str, object: &Expression, into: &mut BTreeSet<(String, String, String)>) {
     let Expression::FuncCall(call) = object else { panic!("{object:?} is no object") };
@@ -195,6 +231,13 @@ fn every_link_leads_somewhere() {
     assert!(links > 50, "{links}");
 }
 
+/// The commands in a document's lines.
+fn within_lines(document: &str) -> Vec<String> {
+    let fenced: String = document.split("```").step_by(2).collect();
+    let codes = fenced.split('`').skip(1).step_by(2).map(|code| code.split_whitespace().collect::<Vec<_>>().join(" "));
+    codes.filter(|code| ["aws ", "make ", "sha256sum ", "terraform "].iter().any(|it| code.starts_with(it))).collect()
+}
+
 #[test]
 fn every_command_is_run_by_somebody() {
     let sources: String = ["tests/it", "tests/local/tests", "picture/tests/it"]
@@ -205,11 +248,16 @@ fn every_command_is_run_by_somebody() {
     let mut unused: BTreeSet<&str> = RUN_BY.iter().map(|(command, _)| *command).collect();
     // What is for those who change the tests, the tests' own documents tell.
     for (name, document) in documents().into_iter().filter(|(name, _)| !name.starts_with("tests/")) {
-        for command in blocks(&document, "console").into_iter().flat_map(commands) {
+        let mut all: Vec<String> = blocks(&document, "console").into_iter().flat_map(commands).collect();
+        if name == "README.md" {
+            all.extend(within_lines(&document));
+        }
+        for command in all {
             let command = command.replace("make -C ../../.. ", "make ");
-            let Some((beginning, by)) = RUN_BY.iter().find(|(beginning, _)| command.starts_with(beginning)) else {
-                panic!("{name}: nobody runs `{command}`");
+            let runs = |(beginning, _): &&(&str, &str)| {
+                command.starts_with(beginning) && (!OF_RUNBOOK.contains(beginning) || name == "docs/runbook.md")
             };
+            let Some((beginning, by)) = RUN_BY.iter().find(runs) else { panic!("{name}: nobody runs `{command}`") };
             unused.remove(beginning);
             let is_test = !by.contains(['/', '.']);
             assert!(!is_test || sources.contains(&format!("fn {by}")), "there is no test {by}");
@@ -217,6 +265,7 @@ fn every_command_is_run_by_somebody() {
                 let (targets, settings): (Vec<&str>, Vec<&str>) =
                     arguments.split([' ', '\\', '\n']).partition(|word| !word.contains('='));
                 let target = targets[0];
+                assert!(*by != ".ci/run" || made_by("test").contains(target), "`make test` has no {target}");
                 assert!(MAKEFILE.contains(&format!("\n{target}: ")), "{name}: there is no `make {target}`");
                 for setting in settings {
                     let setting = setting.split('=').next().unwrap();
@@ -228,6 +277,23 @@ fn every_command_is_run_by_somebody() {
         }
     }
     assert_eq!(unused, BTreeSet::new(), "no document has these commands");
+}
+
+/// A target, and what is made before it.
+fn made_by(target: &str) -> BTreeSet<&str> {
+    let line = MAKEFILE.lines().find_map(|line| line.strip_prefix(target)?.strip_prefix(": "));
+    let before = line.unwrap_or_default().split(" ## ").next().unwrap().split_whitespace();
+    before.flat_map(made_by).chain([target]).collect()
+}
+
+#[test]
+fn every_target_that_a_document_names_is_listed() {
+    let help = Command::new("make").arg("help").current_dir(root()).output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let listed: BTreeSet<&str> = help.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    let named = RUN_BY.iter().filter_map(|(command, _)| command.strip_prefix("make ")?.split(' ').next());
+    let named: BTreeSet<&str> = named.filter(|target| *target != "help").collect();
+    assert_eq!(named.difference(&listed).collect::<Vec<_>>(), [] as [&&str; 0], "{help}");
 }
 
 #[test]

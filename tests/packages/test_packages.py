@@ -110,6 +110,7 @@ class Packages(unittest.TestCase):
         files = {str(file.relative_to(DIST)) for file in DIST.rglob("*") if file.is_file()} - {"SHA256SUMS"}
         wanted = {f"{hashlib.sha256((DIST / file).read_bytes()).hexdigest()}  {file}" for file in files}
         self.assertEqual(set((DIST / "SHA256SUMS").read_text().splitlines()), wanted)
+        run("sha256sum", "--check", "--quiet", "SHA256SUMS", cwd=DIST)
 
     def test_the_state_machines_are_those_of_the_module(self):
         with zipfile.ZipFile(MODULE) as module:

@@ -3,8 +3,11 @@
 
 use std::{
     fs,
+    io::{BufRead as _, BufReader},
     path::Path,
-    process::{Command, Output},
+    process::{Child, Command, Output, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -50,6 +53,55 @@ fn it_ends_with_the_image_in_three_regions() {
     let report = succeeded(&demo("", ""), &["ap-southeast-2", "eu-west-1", "us-west-2"]);
     assert_eq!(report["image"]["mediaType"], "application/vnd.oci.image.index.v1+json");
     assert_eq!(report["image"]["manifests"], 3, "an index of two platforms");
+}
+
+/// A demo that stays up, until this ends.
+struct Kept(Child);
+
+impl Kept {
+    /// As Ctrl-C does.
+    fn interrupt(&mut self) -> Option<i32> {
+        Command::new("kill").args(["-INT", &self.0.id().to_string()]).status().unwrap();
+        self.0.wait().unwrap().code()
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.interrupt();
+    }
+}
+
+#[test]
+fn it_stays_up_when_it_is_told_to_and_says_how_to_use_it() {
+    if Command::new("skopeo").arg("--version").output().is_err() {
+        assert!(std::env::var_os("CI").is_none(), "skopeo is not installed");
+        return;
+    }
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_demo"));
+    demo.env("KEEP", "1").env("TARGETS", "eu-west-1").env_remove("IMAGE").env_remove("RECONCILE");
+    let mut demo = Kept(demo.stdout(Stdio::piped()).spawn().unwrap());
+    let mut output = BufReader::new(demo.0.stdout.take().unwrap());
+    let mut printed = String::new();
+    while !printed.contains("/_admin/faults") {
+        assert_ne!(output.read_line(&mut printed).unwrap(), 0, "{printed}");
+    }
+    let commands: Vec<&str> = printed.split("\n\n").filter(|block| block.starts_with("  skopeo copy ")).collect();
+    let [push, pull] = &commands[..] else { panic!("{printed}") };
+    let run = |command: &str| {
+        let directory = Path::new(DIRECTORY).join("../..");
+        Command::new("sh").args(["-c", command]).current_dir(directory).output().unwrap()
+    };
+    let pushed = run(push);
+    assert!(pushed.status.success(), "{pushed:?}");
+    let since = Instant::now();
+    let mut pulled = run(pull);
+    while !pulled.status.success() {
+        assert!(since.elapsed() < Duration::from_mins(2), "{pulled:?}");
+        sleep(Duration::from_millis(200));
+        pulled = run(pull);
+    }
+    assert_eq!(demo.interrupt(), Some(130));
 }
 
 #[test]
