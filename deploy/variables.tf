@@ -17,7 +17,7 @@ variable "rules" {
 }
 
 variable "architecture" {
-  description = "What the packages were built for: x86_64 or arm64."
+  description = "What the packages were built for: x86_64 or arm64. `make deploy` says it, by ARCH, whatever terraform.tfvars says."
   type        = string
   default     = "x86_64"
 }

@@ -56,7 +56,7 @@ locals {
       threshold   = 0
     }
     dead-letters = {
-      description = "A push event could not start an execution: mend what its ERROR_MESSAGE in the queue ${aws_sqs_queue.dead_letters.name} says, then run `make replay-dead-letters NAME=${var.name}`."
+      description = "A push event could not start an execution: mend what its ERROR_MESSAGE in the queue ${aws_sqs_queue.dead_letters.name} says, then run `make replay-dead-letters NAME=${var.name}`, or the module's replay-dead-letters.sh ${var.name}."
       namespace   = "AWS/SQS"
       metric      = "ApproximateNumberOfMessagesVisible"
       statistic   = "Maximum"
@@ -65,7 +65,7 @@ locals {
     }
     # A gauge that nobody reads for a while is where it was. The least of a day, so that a repair ends it.
     drift = {
-      description = "Targets have differed from the source, or could not be compared, for ${var.reconcile.drift_alarm_days == 1 ? "a day" : "${var.reconcile.drift_alarm_days} days"}: read the last run's report, then `make reconcile MODE=repair NAME=${var.name}`."
+      description = "Targets have differed from the source, or could not be compared, for ${var.reconcile.drift_alarm_days == 1 ? "a day" : "${var.reconcile.drift_alarm_days} days"}: read the last run's report, then `make reconcile MODE=repair NAME=${var.name}`, or the module's reconcile.sh name=${var.name} mode=repair."
       namespace   = local.metric_namespace
       metric      = "Drift"
       statistic   = "Minimum"
