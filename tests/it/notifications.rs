@@ -109,7 +109,9 @@ async fn a_deployment_starts_when_its_image_is_everywhere_and_somebody_is_told_o
     what_fails_is_told_round_by_round(&operator).await;
 
     // What is stopped says nothing itself.
-    let input = json!({"image": {"repository": REPOSITORY, "tag": TAG}, "rule": "all"});
+    scene.stack.ecr().fault(Fault::new("PutImage", 400, "ThrottleException").for_ever());
+    let targets = json!([{"region": TARGETS[0], "repository": "stopped/app"}]);
+    let input = json!({"image": {"repository": REPOSITORY, "tag": TAG}, "targets": targets});
     let stopped = scene.stack.start_execution(&input).await.unwrap();
     operator.aws(&["stepfunctions", "stop-execution", "--execution-arn", &stopped]).await;
     let told = operator.told().await;
