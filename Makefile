@@ -263,8 +263,14 @@ deny: $(TOOLS)/python/.installed ## Check the licences, duplicates and sources o
 		echo 'advisories NOT CHECKED: their database cannot be reached' >&2; \
 	fi
 
+# Each has a local stack, and waits a minute for Terraform's provider, which looks at new resources again and again: so twice as many run at
+# once as there are cores.
+END_TO_END := (package(local-stack) & binary(demo)) + test(/^(dead_letters|deploying|local_stack|notifications|permissions|picture)::/) \
+	+ test(/^(reconcile_registry|redrive|rules|runbook|secrets|state_machine_faults|waiting)::/)
+
 # The end-to-end tests deploy the functions, so those are built first.
 .PHONY: test
 test: lint deny asl-check terraform-check terraform-scan nextest functions package-check ## Run every check and every test
 	cargo test --workspace --doc --locked --quiet
-	cargo nextest run --workspace --locked
+	cargo nextest run --workspace --locked -E 'not ($(END_TO_END))'
+	cargo nextest run --workspace --locked -E '$(END_TO_END)' --test-threads $$((2 * $$(getconf _NPROCESSORS_ONLN)))
