@@ -23,8 +23,8 @@ ENTRIES = ["bootstrap", "NOTICE", "sbom.cdx.json"]
 (MODULE,) = DIST.glob("ecr-replicator-module-*.zip")
 
 
-def run(*command, **options):
-    result = subprocess.run(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options)
+def run(*command, cwd=ROOT, **options):
+    result = subprocess.run(command, cwd=cwd, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options)
     assert result.returncode == 0, f"{command}: {result.stdout}"
     return result.stdout
 
