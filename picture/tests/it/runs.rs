@@ -218,6 +218,6 @@ async fn a_round_that_cannot_be_read_leaves_the_timeline() {
         }
     }
     let run = read(&history, json!({"status": "SUCCEEDED"})).await;
-    assert!(run.unreadable.as_deref().unwrap().contains("unknown field `of`"), "{:?}", run.unreadable);
+    assert!(run.unreadable.as_deref().unwrap().contains("missing field `image`"), "{:?}", run.unreadable);
     assert_eq!(steps(&run, Some("us-west-2")).len(), 5);
 }
