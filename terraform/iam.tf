@@ -372,7 +372,7 @@ locals {
         Effect = "Allow"
         Action = ["ec2:CreateNetworkInterface"]
         Resource = concat(
-          [local.network_interfaces],
+          ["arn:${local.partition}:ec2:${local.source_region}:${local.account_id}:network-interface/*"],
           [for id in sort(var.vpc.security_group_ids) : "arn:${local.partition}:ec2:${local.source_region}:*:security-group/${id}"],
           [for id in sort(var.vpc.subnet_ids) : "arn:${local.partition}:ec2:${local.source_region}:*:subnet/${id}"],
         )
@@ -408,7 +408,6 @@ locals {
       },
     ] if var.vpc != null
   }
-  network_interfaces = "arn:${local.partition}:ec2:${local.source_region}:${local.account_id}:network-interface/*"
 
   # The functions that each state machine runs.
   state_machine_functions = {

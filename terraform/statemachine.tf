@@ -67,7 +67,7 @@ resource "aws_sfn_state_machine" "reconcile" {
 
   tags = var.tags
 
-  # It is gone when the last of its executions is, which ends with the state that it is in: an invocation takes up to 15 minutes.
+  # As that of the other.
   timeouts {
     delete = "30m"
   }

@@ -6,6 +6,7 @@ use axum::{Router, http::HeaderMap, routing::any};
 use ecr_local::Asked;
 use local_stack::Call;
 use serde_json::{Value, json};
+use wildmatch::WildMatchPattern;
 
 use crate::world::SOURCE;
 
@@ -96,14 +97,7 @@ fn list(value: &Value) -> Vec<String> {
 
 /// `*` is any number of characters, of any kind; `?` is one.
 fn matches(pattern: &str, text: &str) -> bool {
-    let Some(first) = pattern.chars().next() else { return text.is_empty() };
-    let rest = &pattern[first.len_utf8()..];
-    if first == '*' {
-        let starts = text.char_indices().map(|(start, _)| start).chain([text.len()]);
-        return starts.into_iter().any(|start| matches(rest, &text[start..]));
-    }
-    let Some(next) = text.chars().next() else { return false };
-    (first == '?' || first == next) && matches(rest, &text[next.len_utf8()..])
+    WildMatchPattern::<'*', '?'>::new(pattern).matches(text)
 }
 
 /// Whether a condition holds for what a request has under its key.
@@ -119,22 +113,26 @@ fn holds(operator: &str, has: Option<&BTreeSet<String>>, values: &BTreeSet<Strin
     }
 }
 
+/// A question about what `access_key` calls in its own name, with nothing that a condition asks about.
+pub(crate) fn asked(access_key: &str, call: &str, action: &str, resource: &str) -> Asked {
+    Asked {
+        access_key: access_key.to_owned(),
+        role: None,
+        call: call.to_owned(),
+        action: action.to_owned(),
+        resource: resource.to_owned(),
+        context: BTreeMap::new(),
+    }
+}
+
 /// What IAM is asked about a call of Step Functions or EventBridge in an account.
 pub(crate) fn asked_of_service(account: &str, operation: &str, body: &Value) -> Vec<Asked> {
     let (service, call) = operation.split_once('.').unwrap();
-    let asked = |action: String, resource: &str, context| Asked {
-        access_key: account.to_owned(),
-        role: None,
-        call: call.to_owned(),
-        action,
-        resource: resource.to_owned(),
-        context,
-    };
     match service {
         "AWSStepFunctions" => {
             let names = ["executionArn", "stateMachineArn", "mapRunArn"];
             let resource = names.iter().find_map(|name| body[name].as_str()).unwrap();
-            vec![asked(format!("states:{call}"), resource, BTreeMap::new())]
+            vec![asked(account, call, &format!("states:{call}"), resource)]
         }
         "AWSEvents" => {
             let entries = body["Entries"].as_array().unwrap().iter();
@@ -143,7 +141,7 @@ pub(crate) fn asked_of_service(account: &str, operation: &str, body: &Value) -> 
                 let context = [("events:source", "Source"), ("events:detail-type", "DetailType")]
                     .map(|(key, name)| (key.to_owned(), BTreeSet::from([entry[name].as_str().unwrap().to_owned()])));
                 let bus = format!("arn:aws:events:{SOURCE}:{account}:event-bus/{bus}");
-                asked(format!("events:{call}"), &bus, BTreeMap::from(context))
+                Asked { context: BTreeMap::from(context), ..asked(account, call, &format!("events:{call}"), &bus) }
             });
             entries.collect()
         }
@@ -152,15 +150,8 @@ pub(crate) fn asked_of_service(account: &str, operation: &str, body: &Value) -> 
 }
 
 /// As the local S3 tells it.
-pub(crate) fn asked_of_bucket(asked: s3_local::Asked) -> Asked {
-    Asked {
-        access_key: ACCOUNT.to_owned(),
-        role: None,
-        call: asked.call.to_owned(),
-        action: asked.action.to_owned(),
-        resource: asked.resource,
-        context: BTreeMap::new(),
-    }
+pub(crate) fn asked_of_bucket(question: &s3_local::Asked) -> Asked {
+    asked(ACCOUNT, question.call, question.action, &question.resource)
 }
 
 /// As a call of S3 tells it.
@@ -182,15 +173,7 @@ pub(crate) fn asked_of_s3(call: &Call) -> Vec<Asked> {
     } else {
         keys.iter().map(|key| format!("{bucket}/{}", key.replace("%2F", "/"))).collect()
     };
-    let asked = resources.into_iter().map(|resource| Asked {
-        access_key: call.access_key.clone(),
-        role: None,
-        call: name.to_owned(),
-        action: action.to_owned(),
-        resource,
-        context: BTreeMap::new(),
-    });
-    asked.collect()
+    resources.iter().map(|resource| asked(&call.access_key, name, action, resource)).collect()
 }
 
 /// What Terraform would make: the attributes of each resource, by its address.
@@ -264,15 +247,8 @@ fn a_policy_allows_what_its_statements_name_and_nothing_else() {
         ("events:PutEvents", "any", None, None),
     ] {
         let context = context.map(|(key, values)| (key.to_owned(), values.iter().map(|it| (*it).to_owned()).collect()));
-        let asked = Asked {
-            access_key: String::new(),
-            role: None,
-            call: String::new(),
-            action: action.to_owned(),
-            resource: resource.to_owned(),
-            context: context.into_iter().collect(),
-        };
-        let allowed = policy.allows(&asked).map(|[(sid, _), _]| sid);
-        assert_eq!(allowed.as_deref(), sid, "{asked:?}");
+        let question = Asked { context: context.into_iter().collect(), ..asked("", "", action, resource) };
+        let allowed = policy.allows(&question).map(|[(sid, _), _]| sid);
+        assert_eq!(allowed.as_deref(), sid, "{question:?}");
     }
 }

@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use ecr_local::{Fault, Shape};
 use jiff::Timestamp;
-use local_stack::{Client, CopyLayers, Execution, ExecutionStatus, Fate, HistoryEvent, Image, Options, SOURCE, Sample};
+use local_stack::{
+    Client, CopyLayers, Execution, ExecutionStatus, FUNCTIONS, Fate, HistoryEvent, Image, Options, SOURCE, Sample,
+};
 use serde_json::{Value, json};
 use shared::contract::{Copied, Status};
 use shared::names::Digest;
 
 use crate::iam::{self, Planned};
 use crate::metrics;
-use crate::permissions::FUNCTIONS;
 use crate::scene::{NO_LAYER, PATIENCE, REPOSITORY, Scene, TAG, TARGETS, calls, target};
 
 /// A layer of which five are more than one function should move.

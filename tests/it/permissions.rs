@@ -15,6 +15,7 @@ use aws_sdk_ecr::{
 use copy_layers::{Dependencies, Settings};
 use ecr_local::{Asked, Fault, Role};
 use jiff::Timestamp;
+use local_stack::FUNCTIONS;
 use serde_json::{Value, json};
 use shared::{
     copy::Uploads,
@@ -24,17 +25,13 @@ use shared::{
 };
 
 use crate::{
-    iam::{ACCOUNT, Part, Planned, Policy},
+    iam::{self, ACCOUNT, Part, Planned, Policy},
     matrix::hold_section,
     reconcile, report,
     world::{LIFECYCLE_POLICY, REPOSITORY, SOURCE, World, sdk_config, target_input},
 };
 
 const DOCUMENT: &str = "docs/permissions.md";
-
-/// The functions, in the order in which an image, and then a registry, comes to them.
-pub(crate) const FUNCTIONS: [&str; 7] =
-    ["resolve-image", "ensure-repo", "copy-layers", "put-manifest", "report", "find-differences", "report-differences"];
 
 /// An account whose role makes repositories and keeps them in step, and one whose role makes them only.
 const SYNCED: &str = "222222222222";
@@ -395,14 +392,7 @@ async fn each_role_allows_what_is_called_in_its_name_and_nothing_else() {
 fn asked_of_states(planned: &Planned, machine: &str, states: &Value, asked: &mut BTreeSet<Asked>) {
     let arn = |kind: &str, name: &str| format!("arn:aws:states:{SOURCE}:{ACCOUNT}:{kind}:{name}");
     let mut ask = |call: String, actions: &[&str], resource: &str| {
-        asked.extend(actions.iter().map(|action| Asked {
-            access_key: ACCOUNT.to_owned(),
-            role: None,
-            call: call.clone(),
-            action: (*action).to_owned(),
-            resource: resource.to_owned(),
-            context: BTreeMap::new(),
-        }));
+        asked.extend(actions.iter().map(|action| iam::asked(ACCOUNT, &call, action, resource)));
     };
     let mut inner = Vec::new();
     for (name, state) in states.as_object().unwrap() {
@@ -479,14 +469,7 @@ async fn the_roles_of_what_starts_the_functions_allow_what_the_definitions_need_
     }
 
     // Whatever starts a state machine.
-    let question = |call: &str, action: &str, resource: &str| Asked {
-        access_key: ACCOUNT.to_owned(),
-        role: None,
-        call: call.to_owned(),
-        action: action.to_owned(),
-        resource: resource.to_owned(),
-        context: BTreeMap::new(),
-    };
+    let question = |call: &str, action: &str, resource: &str| iam::asked(ACCOUNT, call, action, resource);
     let machine = |name: &str| format!("arn:aws:states:{SOURCE}:{ACCOUNT}:stateMachine:ecr-replicator-{name}");
     let rules: Vec<&str> = planned.all("aws_cloudwatch_event_target").collect();
     assert_eq!(rules, ["aws_cloudwatch_event_target.state_machine[\"all\"]"], "whatever it sends to, its role allows");

@@ -337,7 +337,7 @@ impl Setup {
 
     /// What IAM would have been asked since the last time that it was forgotten.
     fn asked(&self) -> BTreeSet<Asked> {
-        let of_bucket = self.s3.asked().into_iter().map(iam::asked_of_bucket);
+        let of_bucket = self.s3.asked().iter().map(iam::asked_of_bucket).collect::<Vec<_>>();
         let of_services = self.services.lock().unwrap().asked.clone();
         self.ecr.asked().into_iter().chain(of_bucket).chain(of_services).collect()
     }

@@ -1,7 +1,8 @@
 //! What reconcile-registry passes from function to function, and what it keeps in S3.
 //!
 //! Step Functions carries 256 KiB, and a registry has any number of images: the payloads say where things are, and S3 has them.
-//! Field names are camelCase in JSON; bytes are bytes, times RFC 3339 in UTC.
+//! Field names are camelCase in JSON; bytes are bytes, times RFC 3339 in UTC. What another release adds is left alone, as in
+//! [`crate::contract`]; a request is what a person writes.
 
 use std::collections::BTreeMap;
 

@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 use crate::error::Error;
 use crate::process::run;
 use crate::stack::root;
+use crate::terraform::FUNCTIONS;
 
 /// A server on loopback that ends when it is dropped.
 #[derive(Debug)]
@@ -99,10 +100,10 @@ struct ServicesState {
     calls: Mutex<Vec<Call>>,
 }
 
-/// What was asked of a service.
+/// What a function asked of a service.
 #[derive(Debug, Clone)]
 pub struct Call {
-    /// Whose access key signed it: the name of a function, in a stack that [`crate::LocalStack::decide`] has a say in.
+    /// The function.
     pub access_key: String,
     /// The operation, such as `AWSEvents.PutEvents`; for S3 the method.
     pub operation: String,
@@ -189,12 +190,15 @@ async fn service(
     let operation = headers.get("x-amz-target").and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     let signed = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let access_key = signed.split_once("Credential=").and_then(|(_, rest)| rest.split('/').next()).unwrap_or_default();
-    lock(&state.calls).push(Call {
-        access_key: access_key.to_owned(),
-        operation: if operation.is_empty() { method.to_string() } else { operation.clone() },
-        uri: uri.to_string(),
-        body: body.clone(),
-    });
+    // Terraform's have whole packages in them.
+    if FUNCTIONS.contains(&access_key) {
+        lock(&state.calls).push(Call {
+            access_key: access_key.to_owned(),
+            operation: if operation.is_empty() { method.to_string() } else { operation.clone() },
+            uri: uri.to_string(),
+            body: body.clone(),
+        });
+    }
     if operation == "AWSEvents.PutEvents" && *lock(&state.refuses_events) {
         let error = json!({"__type": "AccessDeniedException", "message": "the bus takes no events"});
         return (StatusCode::BAD_REQUEST, error.to_string()).into_response();

@@ -28,4 +28,4 @@ pub use image::{Client, Image, Pushed};
 pub use registry::{Contents, Registry};
 pub use sample::Sample;
 pub use stack::{CopyLayers, LocalStack, Options, SOURCE, Undeployed};
-pub use terraform::plan;
+pub use terraform::{FUNCTIONS, plan};

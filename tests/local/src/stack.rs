@@ -380,7 +380,8 @@ impl LocalStack {
         redrive(&self.executions, original, failed, count).await
     }
 
-    /// What was asked of the services beside ECR, by the functions and by Terraform.
+    /// What the functions asked of the services beside ECR, in a stack that [`LocalStack::decide`] has a say in: elsewhere nothing tells
+    /// who asks.
     #[must_use]
     pub fn calls(&self) -> Vec<Call> {
         self.services.calls()

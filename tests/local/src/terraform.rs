@@ -44,8 +44,8 @@ struct Output<T> {
 /// The root module of a local stack.
 const STACK: &str = "tests/local";
 
-/// The functions, each of which has a package.
-pub(crate) const FUNCTIONS: [&str; 7] =
+/// The functions, each of which has a package, in the order in which an image, and then a registry, comes to them.
+pub const FUNCTIONS: [&str; 7] =
     ["resolve-image", "ensure-repo", "copy-layers", "put-manifest", "report", "find-differences", "report-differences"];
 
 /// The instruction set of this machine, as the module's `architecture`.
